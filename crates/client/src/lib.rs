@@ -1,0 +1,2 @@
+//! Typed client of the Engine API.
+#![forbid(unsafe_code)]

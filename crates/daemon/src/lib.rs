@@ -1,0 +1,2 @@
+//! Configuration, wiring, HTTP routes, hijack, error to status.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Network drivers, IPAM, published ports, firewall (nftables, iptables) and embedded DNS.
+#![forbid(unsafe_code)]

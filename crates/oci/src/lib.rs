@@ -1,0 +1,2 @@
+//! OCI image, runtime and distribution types, digests, references and platforms; pure.
+#![forbid(unsafe_code)]

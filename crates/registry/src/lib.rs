@@ -1,0 +1,2 @@
+//! OCI distribution server over the content store.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The per-container monitor and its protocol: lifecycle, stdio, log, exit record.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Test support: contract suites, throwaway namespaces, image fixtures, the VM harness.
+#![forbid(unsafe_code)]
