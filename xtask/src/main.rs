@@ -1,2 +1,36 @@
-//! Developer tasks.
-fn main() {}
+//! Developer tasks: `./x TASK`, or `cargo xtask TASK`.
+#![forbid(unsafe_code)]
+
+mod apt;
+mod demo;
+mod shell;
+mod suite;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+
+/// Developer tasks of the Hull workspace.
+#[derive(Parser)]
+#[command(name = "x")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build Hull and do the main job with it: nginx with a published port and a volume.
+    Demo(demo::Args),
+    /// Install what the tests need and run all of them.
+    Test(suite::Args),
+    /// Check the rules of the house: floors, unsafe, file heads and sizes, links.
+    Tidy,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Args::parse().task {
+        Task::Demo(args) => demo::run(&args),
+        Task::Test(args) => suite::run(&args),
+        Task::Tidy => tidy::run(),
+    }
+}

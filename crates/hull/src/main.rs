@@ -1,2 +1,3 @@
 //! One file: command line, daemon, shim, OCI runtime, registry server and init.
+#![forbid(unsafe_code)]
 fn main() {}
