@@ -375,7 +375,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When the line is not the JSON of a `T`.
-    pub fn next<T: for<'de> Deserialize<'de>>(&mut self) -> Result<Option<T>, DecodeError> {
+    pub fn next_value<T: for<'de> Deserialize<'de>>(&mut self) -> Result<Option<T>, DecodeError> {
         let Some(at) = self.buffer[self.searched..]
             .iter()
             .position(|byte| *byte == b'\n')
@@ -433,7 +433,7 @@ mod tests {
             let mut heard = Vec::new();
             for piece in wire.chunks(size) {
                 decoder.feed(piece).unwrap();
-                while let Some(value) = decoder.next::<FromShim>().unwrap() {
+                while let Some(value) = decoder.next_value::<FromShim>().unwrap() {
                     heard.push(value);
                 }
             }
@@ -447,7 +447,7 @@ mod tests {
         decoder
             .feed(b"{\"attach\":{\"stdin\":true}}\nraw input")
             .unwrap();
-        let hello: Hello = decoder.next().unwrap().unwrap();
+        let hello: Hello = decoder.next_value().unwrap().unwrap();
         assert!(matches!(hello, Hello::Attach(attach) if attach.stdin && !attach.stdout));
         assert_eq!(decoder.into_rest(), b"raw input");
     }
