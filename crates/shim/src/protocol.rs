@@ -12,8 +12,11 @@ use serde::{Deserialize, Serialize};
 /// Longest line that either side accepts, in bytes: a process with a large environment fits, an endless line does not.
 pub const LINE_BYTES_MAX: usize = 16 << 20;
 
-/// The descriptor at which a new shim finds its first control connection.
-pub const CONTROL_FD: i32 = 3;
+/// The descriptor at which a new shim finds its first control connection: its standard input, because that is the one
+/// descriptor besides 1 and 2 that `std::process::Command` puts in place in the child without unsafe code and without a
+/// moment in which another child could inherit it. The shim moves it away and puts /dev/null there. Standard error is a
+/// file in the shim's folder; the shim calls setsid(2) itself.
+pub const CONTROL_FD: i32 = 0;
 
 /// What a shim reads from `shim.json` in its folder: all it needs before the first request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
