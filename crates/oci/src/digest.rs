@@ -141,8 +141,9 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
         let (algorithm, hex) = text.split_once(':').ok_or(DigestError::Format)?;
-        let well_formed =
-            |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric());
+        let well_formed = |part: &str| {
+            !part.is_empty() && part.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9'))
+        };
         if !algorithm.split(['+', '.', '_', '-']).all(well_formed) || hex.is_empty() {
             return Err(DigestError::Format);
         }

@@ -1,6 +1,7 @@
 //! Platforms: what an image is for, what a host is, and which of several fits best.
 //!
-//! Parsing and normalization follow containerd's `platforms` package, so that `--platform` accepts the same spellings.
+//! Parsing, normalization and ranking follow containerd's `platforms` package (`Parse`, `Normalize`, `Only`), so that
+//! `--platform` accepts the same spellings and chooses the same manifest.
 
 use std::fmt;
 use std::str::FromStr;
@@ -29,7 +30,7 @@ pub struct Platform {
         skip_serializing_if = "Option::is_none"
     )]
     pub os_version: Option<String>,
-    /// Mandatory features of the operating system (`win32k`).
+    /// Features of the operating system that the image needs (`win32k`), or that the host has.
     #[serde(
         rename = "os.features",
         default,
@@ -49,7 +50,17 @@ pub struct Platform {
 /// Why a string is not a platform. The sentences are containerd's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlatformError {
-    /// A component has a character outside `[A-Za-z0-9_.-]`, or is empty.
+    /// The first component is no `os` and no `os(version+feature)`.
+    #[error(
+        "{component:?} is an invalid OS component of {specifier:?}: OSAndVersion specifier component must match \"^([A-Za-z0-9_-]+)(?:\\\\(([A-Za-z0-9_.-]*)((?:\\\\+[A-Za-z0-9_.-]+)*)\\\\))?$\": invalid argument"
+    )]
+    Os {
+        /// The offending component.
+        component: String,
+        /// The whole specifier.
+        specifier: String,
+    },
+    /// A later component has a character outside `[A-Za-z0-9_.-]`, or is empty.
     #[error(
         "{component:?} is an invalid component of {specifier:?}: platform specifier component must match \"^[A-Za-z0-9_.-]+$\": invalid argument"
     )]
@@ -80,7 +91,17 @@ impl Platform {
 
     /// The platform that this program was compiled for.
     pub fn host() -> Self {
-        Self::new(std::env::consts::OS, std::env::consts::ARCH)
+        let little = cfg!(target_endian = "little");
+        let architecture = match std::env::consts::ARCH {
+            "x86" => "386",
+            "loongarch64" => "loong64",
+            "powerpc64" if little => "ppc64le",
+            "powerpc64" => "ppc64",
+            "mips64" if little => "mips64le",
+            "mips" if little => "mipsle",
+            other => other,
+        };
+        Platform::new(std::env::consts::OS, architecture)
     }
 
     /// Parses `linux/arm64/v8`, `linux`, `arm64`, `windows(10.0.17763)/amd64`. What a lone component leaves open is
@@ -89,61 +110,81 @@ impl Platform {
         if specifier.len() > SPECIFIER_LEN_MAX {
             return Err(PlatformError::Shape(specifier.chars().take(64).collect()));
         }
-        let (system, os_version) = split_os_version(specifier);
-        let parts: Vec<&str> = system.split('/').collect();
-        let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
-        if let Some(bad) = parts
+        let mut parts = specifier.split('/');
+        let first = parts.next().unwrap_or_default();
+        let Some((os, os_version, os_features)) = parse_os(first) else {
+            return Err(PlatformError::Os {
+                component: first.to_owned(),
+                specifier: specifier.to_owned(),
+            });
+        };
+        let rest: Vec<&str> = parts.collect();
+        if let Some(bad) = rest
             .iter()
-            .find(|part| part.is_empty() || !part.bytes().all(legal))
+            .find(|part| part.is_empty() || !part.bytes().all(is_option_byte))
         {
             return Err(PlatformError::Component {
                 component: (*bad).to_owned(),
                 specifier: specifier.to_owned(),
             });
         }
-        let mut platform = match parts.as_slice() {
-            [one] => {
-                Self::parse_lone(one).ok_or_else(|| PlatformError::Unknown(specifier.to_owned()))?
+        let (os, architecture, variant) = match rest.as_slice() {
+            [] if KNOWN_OS.contains(&os.as_str()) => {
+                let host = Self::host();
+                let variant = host.variant.unwrap_or_default();
+                (
+                    os,
+                    host.architecture.clone(),
+                    implied_variant(&host.architecture, variant),
+                )
             }
-            [os, architecture] => Self::new(os, architecture),
-            [os, architecture, variant] => Platform {
-                os: (*os).to_owned(),
-                architecture: (*architecture).to_owned(),
-                variant: Some((*variant).to_owned()),
-                ..Platform::default()
+            [] => {
+                let (architecture, variant) = normalize_architecture(first, "");
+                if !KNOWN_ARCHITECTURES.contains(&architecture.as_str()) {
+                    return Err(PlatformError::Unknown(specifier.to_owned()));
+                }
+                let variant = implied_variant(&architecture, variant);
+                (Self::host().os, architecture, variant)
             }
-            .normalized(),
+            [architecture] => {
+                let (architecture, variant) = normalize_architecture(architecture, "");
+                let variant = implied_variant(&architecture, variant);
+                (os, architecture, variant)
+            }
+            [architecture, variant] => match normalize_architecture(architecture, variant) {
+                (architecture, variant) if architecture == "arm64" && variant.is_empty() => {
+                    (os, architecture, "v8".to_owned())
+                }
+                (architecture, variant) => (os, architecture, variant),
+            },
             _ => return Err(PlatformError::Shape(specifier.to_owned())),
         };
-        platform.os_version = os_version;
-        Ok(platform)
+        let variant = Some(variant).filter(|variant| !variant.is_empty());
+        Ok(Platform {
+            architecture,
+            os,
+            os_version,
+            os_features,
+            variant,
+        })
     }
 
-    fn parse_lone(part: &str) -> Option<Self> {
-        let host = Self::host();
-        let os = normalize_os(part);
-        if KNOWN_OS.contains(&os.as_str()) {
-            return Some(Platform { os, ..host });
-        }
-        let platform = Self::new(&host.os, part);
-        KNOWN_ARCHITECTURES
-            .contains(&platform.architecture.as_str())
-            .then_some(platform)
-    }
-
-    /// The same platform in canonical spelling: `x86_64` is `amd64`, `aarch64` is `arm64`, `arm` is `arm/v7`, and
-    /// default variants (`amd64/v1`, `arm64/v8`) are dropped.
+    /// The same platform in canonical spelling: `x86_64` is `amd64`, `aarch64` is `arm64`, `arm` is `arm/v7`, default
+    /// variants (`amd64/v1`, `arm64/v8`) are dropped, features are sorted.
     pub fn normalized(mut self) -> Self {
         self.os = normalize_os(&self.os);
-        let architecture = self.architecture.to_ascii_lowercase();
-        let variant = self.variant.unwrap_or_default().to_ascii_lowercase();
-        let (architecture, variant) = normalize_architecture(&architecture, &variant);
+        let (architecture, variant) = normalize_architecture(
+            &self.architecture,
+            self.variant.as_deref().unwrap_or_default(),
+        );
         self.architecture = architecture;
         self.variant = Some(variant).filter(|variant| !variant.is_empty());
+        self.os_features.sort();
+        self.os_features.dedup();
         self
     }
 
-    /// Whether an image for this platform runs where `wanted` is asked for.
+    /// Whether an image for this platform runs where `wanted` is asked for, fallbacks included.
     pub fn matches(&self, wanted: &Platform) -> bool {
         self.rank(wanted).is_some()
     }
@@ -154,23 +195,22 @@ impl Platform {
         let own = self.clone().normalized();
         let wanted = wanted.clone().normalized();
         let system = own.os == wanted.os
-            && (wanted.os_version.is_none() || own.os_version == wanted.os_version)
-            && wanted
+            && own
                 .os_features
                 .iter()
-                .all(|feature| own.os_features.contains(feature));
+                .all(|feature| wanted.os_features.contains(feature))
+            && (own.os != "windows"
+                || same_windows_build(own.os_version.as_deref(), wanted.os_version.as_deref()));
         if !system {
             return None;
         }
+        let own = (own.architecture, own.variant.unwrap_or_default());
         fallbacks(
             &wanted.architecture,
             wanted.variant.as_deref().unwrap_or_default(),
         )
         .iter()
-        .position(|(architecture, variant)| {
-            own.architecture == *architecture
-                && own.variant.as_deref().unwrap_or_default() == variant
-        })
+        .position(|fallback| *fallback == own)
     }
 }
 
@@ -184,14 +224,19 @@ pub fn best_match(offered: &[Platform], wanted: &Platform) -> Option<usize> {
         .map(|(_, index)| index)
 }
 
+/// The form that [`Platform::parse`] reads.
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.os.is_empty() {
             return f.write_str("unknown");
         }
         f.write_str(&self.os)?;
-        if let Some(version) = &self.os_version {
-            write!(f, "({version})")?;
+        if self.os_version.is_some() || !self.os_features.is_empty() {
+            write!(f, "({}", self.os_version.as_deref().unwrap_or_default())?;
+            for feature in &self.os_features {
+                write!(f, "+{feature}")?;
+            }
+            f.write_str(")")?;
         }
         for part in [Some(&self.architecture), self.variant.as_ref()]
             .into_iter()
@@ -260,37 +305,74 @@ const KNOWN_ARCHITECTURES: &[&str] = &[
     "wasm",
 ];
 
-/// Takes `(version)` out of `os(version)/…`.
-fn split_os_version(specifier: &str) -> (String, Option<String>) {
-    let os_end = specifier.find('/').unwrap_or(specifier.len());
-    let (os, rest) = specifier.split_at(os_end);
-    if let Some((os, version)) = os.strip_suffix(')').and_then(|os| os.split_once('('))
-        && !version.is_empty()
-        && version
+fn is_option_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
+}
+
+/// Reads `os`, `os(version)`, `os(version+feature+feature)`, `os(+feature)`.
+fn parse_os(part: &str) -> Option<(String, Option<String>, Vec<String>)> {
+    let (os, options) = match part.split_once('(') {
+        Some((os, options)) => (os, options.strip_suffix(')')?),
+        None => (part, ""),
+    };
+    if os.is_empty()
+        || !os
             .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
     {
-        return (format!("{os}{rest}"), Some(version.to_owned()));
+        return None;
     }
-    (specifier.to_owned(), None)
+    let mut options = options.split('+');
+    let version = options.next().unwrap_or_default();
+    let features: Vec<String> = options.map(str::to_owned).collect();
+    if !version.bytes().all(is_option_byte)
+        || features
+            .iter()
+            .any(|feature| feature.is_empty() || !feature.bytes().all(is_option_byte))
+    {
+        return None;
+    }
+    Some((
+        normalize_os(os),
+        Some(version.to_owned()).filter(|version| !version.is_empty()),
+        features,
+    ))
+}
+
+/// Whether two Windows versions agree in `major.minor.build`, which is what its containers depend on.
+fn same_windows_build(image: Option<&str>, wanted: Option<&str>) -> bool {
+    match (image, wanted) {
+        (Some(image), Some(wanted)) => image.split('.').take(3).eq(wanted.split('.').take(3)),
+        (None, _) | (_, None) => true,
+    }
+}
+
+/// A specifier that names no variant means `arm`, not `arm/v7`, though both match the same images.
+fn implied_variant(architecture: &str, variant: String) -> String {
+    if architecture == "arm" && variant == "v7" {
+        String::new()
+    } else {
+        variant
+    }
 }
 
 fn normalize_os(os: &str) -> String {
     match os.to_ascii_lowercase().as_str() {
-        "" => Platform::host().os,
+        "" => std::env::consts::OS.to_owned(),
         "macos" => "darwin".to_owned(),
         os => os.to_owned(),
     }
 }
 
-/// Both arguments lower case; the second result is empty for the default variant.
+/// The canonical architecture and variant; the variant is empty for the default one.
 fn normalize_architecture(architecture: &str, variant: &str) -> (String, String) {
-    let (architecture, variant) = match (architecture, variant) {
-        ("i386" | "i486" | "i586" | "i686" | "x86", _) => ("386", ""),
+    let architecture = architecture.to_ascii_lowercase();
+    let variant = variant.to_ascii_lowercase();
+    let (architecture, variant) = match (architecture.as_str(), variant.as_str()) {
+        ("i386", _) => ("386", ""),
         ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64", ""),
         ("x86_64" | "x86-64" | "amd64", variant) => ("amd64", variant),
-        ("aarch64" | "arm64", "8" | "v8" | "v8.0") => ("arm64", ""),
-        ("aarch64" | "arm64", "9" | "9.0" | "v9.0") => ("arm64", "v9"),
+        ("aarch64" | "arm64", "8" | "v8") => ("arm64", ""),
         ("aarch64" | "arm64", variant) => ("arm64", variant),
         ("armhf", _) => ("arm", "v7"),
         ("armel", _) => ("arm", "v6"),
@@ -298,56 +380,68 @@ fn normalize_architecture(architecture: &str, variant: &str) -> (String, String)
         ("arm", "5") => ("arm", "v5"),
         ("arm", "6") => ("arm", "v6"),
         ("arm", "8") => ("arm", "v8"),
-        ("loongarch64", variant) => ("loong64", variant),
-        ("powerpc64le", variant) => ("ppc64le", variant),
         other => other,
     };
     (architecture.to_owned(), variant.to_owned())
 }
 
-/// What runs on a normalized processor, best first. Bounded: variants count down from at most 9.
+/// What runs on a normalized processor, best first, each entry normalized too. Numbers beyond what exists fall back to
+/// nothing, so that a hostile variant cannot make a long list.
 fn fallbacks(architecture: &str, variant: &str) -> Vec<(String, String)> {
     let mut list = vec![(architecture.to_owned(), variant.to_owned())];
-    let mut push =
-        |architecture: &str, variant: String| list.push((architecture.to_owned(), variant));
-    let number = |default: u8| {
-        let digits = variant
-            .strip_prefix('v')
-            .and_then(|digits| digits.parse::<u8>().ok());
-        if variant.is_empty() {
-            default
-        } else {
-            digits.unwrap_or(0).min(9)
-        }
-    };
     match architecture {
         "amd64" => {
-            for older in (1..number(1)).rev() {
-                push(
-                    "amd64",
-                    if older == 1 {
-                        String::new()
-                    } else {
-                        format!("v{older}")
-                    },
-                );
+            for older in (1..variant_number(variant, 1)).rev() {
+                list.push(normalize_architecture("amd64", &format!("v{older}")));
             }
-            push("386", String::new());
+            list.push(normalize_architecture("386", ""));
         }
-        "arm" => {
-            for older in (5..number(7)).rev() {
-                push("arm", format!("v{older}"));
-            }
-        }
-        "arm64" => {
-            if number(8) > 8 || variant.contains('.') {
-                push("arm64", String::new());
-            }
-            for older in (5..=8).rev() {
-                push("arm", format!("v{older}"));
-            }
-        }
+        "arm" => push_arm(&mut list, variant_number(variant, 7)),
+        "arm64" => push_arm64(&mut list, variant),
         _ => {}
     }
     list
+}
+
+/// The number of a one-digit variant (`v3`); `default` when there is none, 0 when it is something else.
+fn variant_number(variant: &str, default: u8) -> u8 {
+    match variant.strip_prefix('v').unwrap_or(variant).as_bytes() {
+        [] => default,
+        [digit @ b'0'..=b'9'] => digit - b'0',
+        _ => 0,
+    }
+}
+
+fn push_arm(list: &mut Vec<(String, String)>, version: u8) {
+    for older in (5..version).rev() {
+        list.push(("arm".to_owned(), format!("v{older}")));
+    }
+}
+
+/// v9.x runs v9.{0..x}; v9.0 diverged from v8.5, so it runs v8.{0..x+5}, too; all run 32-bit arm/v8 and older.
+fn push_arm64(list: &mut Vec<(String, String)>, variant: &str) {
+    let (major, minor) = variant.split_once('.').unwrap_or((variant, "0"));
+    let (major, minor) = (variant_number(major, 8), variant_number(minor, 0));
+    let mut push_minors = |major: u8, minors: std::ops::Range<u8>| {
+        for minor in minors.rev() {
+            let variant = if minor == 0 {
+                format!("v{major}")
+            } else {
+                format!("v{major}.{minor}")
+            };
+            list.push(normalize_architecture("arm64", &variant));
+        }
+    };
+    match major {
+        9 => {
+            push_minors(9, 0..minor);
+            push_minors(8, 0..minor + 6);
+        }
+        8 => push_minors(8, 0..minor),
+        _ => {}
+    }
+    if (8..=9).contains(&major) {
+        list.push(("arm".to_owned(), "v8".to_owned()));
+        push_arm(list, 8);
+    }
 }

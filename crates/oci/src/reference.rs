@@ -71,7 +71,7 @@ impl Reference {
         let (domain, remainder) = split_domain(text);
         let official = domain == DEFAULT_DOMAIN && !remainder.contains('/');
         let remote = remainder.split(':').next().unwrap_or_default();
-        if remote.chars().any(char::is_uppercase) {
+        if remote.to_lowercase() != remote {
             let prefix = if official { OFFICIAL_PREFIX } else { "" };
             return Err(ReferenceError::Uppercase(format!("{prefix}{remote}")));
         }
@@ -238,7 +238,7 @@ fn split_domain(text: &str) -> (&str, &str) {
     match first {
         LEGACY_DEFAULT_DOMAIN => (DEFAULT_DOMAIN, rest),
         "localhost" => (first, rest),
-        _ if first.contains(['.', ':']) || first.chars().any(char::is_uppercase) => (first, rest),
+        _ if first.contains(['.', ':']) || first.to_lowercase() != first => (first, rest),
         _ => (DEFAULT_DOMAIN, text),
     }
 }

@@ -1,13 +1,11 @@
 //! What a runtime can do: the output of `features` (`features.md`, `features-linux.md`).
+//!
+//! Lists are plain strings, unlike in the configuration: another runtime's report may name what is unknown here.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Arch, HookKind, MemoryPolicyFlag, MemoryPolicyMode, NamespaceType, SeccompAction, SeccompFlag,
-    SeccompOp,
-};
 use crate::go;
 
 /// The whole report. An absent member means "not told", an empty list means "none".
@@ -30,7 +28,7 @@ pub struct Features {
     pub oci_version_max: Option<String>,
     /// Hooks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hooks: Option<Vec<HookKind>>,
+    pub hooks: Option<Vec<String>>,
     /// Mount options.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mount_options: Option<Vec<String>>,
@@ -59,7 +57,7 @@ pub struct Features {
 pub struct LinuxFeatures {
     /// Namespaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespaces: Option<Vec<NamespaceType>>,
+    pub namespaces: Option<Vec<String>>,
     /// Capabilities, `CAP_…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Vec<String>>,
@@ -127,19 +125,19 @@ pub struct SeccompFeatures {
     pub enabled: Option<bool>,
     /// Actions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub actions: Option<Vec<SeccompAction>>,
+    pub actions: Option<Vec<String>>,
     /// Comparisons.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub operators: Option<Vec<SeccompOp>>,
+    pub operators: Option<Vec<String>>,
     /// Architectures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub archs: Option<Vec<Arch>>,
+    pub archs: Option<Vec<String>>,
     /// Flags that are understood.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub known_flags: Option<Vec<SeccompFlag>>,
+    pub known_flags: Option<Vec<String>>,
     /// Flags that the running kernel has, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub supported_flags: Option<Vec<SeccompFlag>>,
+    pub supported_flags: Option<Vec<String>>,
 }
 
 /// Intel RDT.
@@ -161,10 +159,10 @@ pub struct IntelRdtFeatures {
 pub struct MemoryPolicyFeatures {
     /// Modes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub modes: Option<Vec<MemoryPolicyMode>>,
+    pub modes: Option<Vec<String>>,
     /// Flags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub flags: Option<Vec<MemoryPolicyFlag>>,
+    pub flags: Option<Vec<String>>,
 }
 
 /// Extensions of mounts.

@@ -296,7 +296,11 @@ pub struct MemoryPolicy {
     /// The mode.
     pub mode: MemoryPolicyMode,
     /// A node list, `0-3,7`.
-    #[serde(default, deserialize_with = "go::null")]
+    #[serde(
+        default,
+        deserialize_with = "go::null",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub nodes: String,
     /// Flags.
     #[serde(

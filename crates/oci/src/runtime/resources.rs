@@ -60,6 +60,7 @@ pub struct Resources {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct DeviceCgroup {
     /// Allow or deny.
+    #[serde(default)]
     pub allow: bool,
     /// The kind of device; all when absent.
     #[serde(
