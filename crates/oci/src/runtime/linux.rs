@@ -116,13 +116,13 @@ pub struct Linux {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct IdMapping {
     /// The first ID inside.
-    #[serde(rename = "containerID", default)]
+    #[serde(rename = "containerID", default, deserialize_with = "go::null")]
     pub container_id: u32,
     /// The first ID outside.
-    #[serde(rename = "hostID", default)]
+    #[serde(rename = "hostID", default, deserialize_with = "go::null")]
     pub host_id: u32,
     /// How many.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "go::null")]
     pub size: u32,
 }
 

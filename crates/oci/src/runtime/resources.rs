@@ -60,7 +60,7 @@ pub struct Resources {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct DeviceCgroup {
     /// Allow or deny.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "go::null")]
     pub allow: bool,
     /// The kind of device; all when absent.
     #[serde(
