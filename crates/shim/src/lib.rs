@@ -1,4 +1,5 @@
 //! The per-container monitor and its protocol: lifecycle, stdio, log, exit record.
 #![forbid(unsafe_code)]
 
+pub mod logfile;
 pub mod protocol;
