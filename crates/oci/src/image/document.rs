@@ -27,7 +27,7 @@ pub enum DocumentError {
     #[error("manifest of {0} bytes is larger than the limit of {DOCUMENT_LEN_MAX} bytes")]
     TooLarge(usize),
     /// No JSON, or members of a wrong type.
-    #[error("manifest is not valid: {0}")]
+    #[error("manifest is not valid")]
     Json(#[source] serde_json::Error),
     /// Docker schema 1, which has no digests to trust.
     #[error(

@@ -1,6 +1,6 @@
 //! Image documents: descriptors, manifests, indexes and image configurations (image-spec 1.1 and Docker schema 2).
 //!
-//! Parsing of untrusted documents by media type is in [`document`]; identities computed from layers in [`chain`].
+//! Documents of untrusted origin are read by [`Document::parse`]; identities computed from layers are [`chain_ids`].
 
 mod chain;
 mod config;

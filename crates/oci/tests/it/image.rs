@@ -118,10 +118,13 @@ fn manifest_round_trip() {
     );
 }
 
+/// The whole chain of the refusal's sentences.
 fn refused(value: &Value, sent: Option<&str>) -> String {
-    Document::parse(value.to_string().as_bytes(), sent)
-        .unwrap_err()
-        .to_string()
+    let error = Document::parse(value.to_string().as_bytes(), sent).unwrap_err();
+    match std::error::Error::source(&error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
 }
 
 #[test]
