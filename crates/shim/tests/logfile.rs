@@ -138,7 +138,7 @@ fn damage_is_skipped_and_an_absent_log_is_empty() {
         writer.write(Stream::Stdout, b"before\n").unwrap();
         let mut bytes = std::fs::read(path).unwrap();
         // Half an entry, as a full disk leaves it.
-        bytes.extend_from_slice(&bytes[..bytes.len() / 2].to_vec());
+        bytes.extend_from_slice(&bytes.clone()[..bytes.len() / 2]);
         if format == Format::JsonFile {
             bytes.push(b'\n');
         }

@@ -146,7 +146,8 @@ fn decode_local(bytes: &[u8]) -> Decoded<'_> {
         return Decoded::Incomplete;
     };
     let length = length as usize;
-    if !(LOCAL_HEAD..=LOCAL_LENGTH_MAX).contains(&length) {
+    let plausible_stream = bytes.get(4).is_none_or(|number| [1, 2].contains(number));
+    if !(LOCAL_HEAD..=LOCAL_LENGTH_MAX).contains(&length) || !plausible_stream {
         return Decoded::Damaged(1);
     }
     let Some(body) = bytes.get(4..4 + length) else {
