@@ -113,7 +113,9 @@ pub fn admit(phase: &Phase, request: Request) -> Result<Admitted, Refusal> {
         Phase::Paused(_) => match request {
             R::Start | R::Attach | R::Exec => Err(Refusal::IsPaused),
             R::Stop | R::Restart | R::Kill | R::Remove { force: true } => Ok(DoAndThaw),
-            R::Unpause | R::Rename | R::Update | R::Observe | R::Resize | R::Network | R::Files => Ok(Do),
+            R::Unpause | R::Rename | R::Update | R::Observe | R::Resize | R::Network | R::Files => {
+                Ok(Do)
+            }
             R::Pause => Err(Refusal::AlreadyPaused),
             R::Remove { force: false } => Err(Refusal::RemovePaused),
         },
@@ -135,7 +137,9 @@ pub fn admit(phase: &Phase, request: Request) -> Result<Admitted, Refusal> {
             R::Remove { force: false } => Err(Refusal::RemoveRunning),
         },
         Phase::Restarting(_) => match request {
-            R::Start | R::Stop | R::Restart | R::Rename | R::Files | R::Remove { force: true } => Ok(Do),
+            R::Start | R::Stop | R::Restart | R::Rename | R::Files | R::Remove { force: true } => {
+                Ok(Do)
+            }
             R::Update | R::Network => Ok(RecordOnly),
             R::Kill | R::Resize | R::Observe => Err(Refusal::NotRunning),
             R::Pause | R::Attach | R::Exec => Err(Refusal::IsRestarting),
@@ -186,8 +190,12 @@ impl Refusal {
             Refusal::NotRunning => format!("container {id} is not running"),
             Refusal::IsPaused => match request {
                 Request::Start => "cannot start a paused container, try unpause instead".to_owned(),
-                Request::Attach => format!("container {id} is paused, unpause the container before attach"),
-                Request::Exec => format!("container {id} is paused, unpause the container before exec"),
+                Request::Attach => {
+                    format!("container {id} is paused, unpause the container before attach")
+                }
+                Request::Exec => {
+                    format!("container {id} is paused, unpause the container before exec")
+                }
                 Request::Stop
                 | Request::Restart
                 | Request::Kill
@@ -203,9 +211,13 @@ impl Refusal {
             },
             Refusal::AlreadyPaused => format!("container {id} is already paused"),
             Refusal::NotPaused => format!("Container {id} is not paused"),
-            Refusal::IsRestarting => format!("container {id} is restarting, wait until the container is running"),
+            Refusal::IsRestarting => {
+                format!("container {id} is restarting, wait until the container is running")
+            }
             Refusal::BeingRemoved => match request {
-                Request::Start => "container is marked for removal and cannot be started".to_owned(),
+                Request::Start => {
+                    "container is marked for removal and cannot be started".to_owned()
+                }
                 Request::Stop
                 | Request::Restart
                 | Request::Kill
@@ -225,9 +237,13 @@ impl Refusal {
                 "cannot remove container \"/{name}\": container is {status}: stop the container before removing or force remove"
             ),
             Refusal::RemovePaused => {
-                format!("cannot remove container \"/{name}\": container is paused and must be unpaused first")
+                format!(
+                    "cannot remove container \"/{name}\": container is paused and must be unpaused first"
+                )
             }
-            Refusal::RemoveInProgress => format!("removal of container {name} is already in progress"),
+            Refusal::RemoveInProgress => {
+                format!("removal of container {name} is already in progress")
+            }
         };
         Error::new(Kind::Conflict, message)
     }
@@ -239,7 +255,11 @@ mod tests {
     use crate::phase::{ExitInfo, Live};
 
     fn phases() -> Vec<Phase> {
-        let live = Live { pid: 7, started_at: String::new(), cgroup: String::new() };
+        let live = Live {
+            pid: 7,
+            started_at: String::new(),
+            cgroup: String::new(),
+        };
         vec![
             Phase::Created,
             Phase::Starting,
@@ -275,9 +295,18 @@ mod tests {
     #[test]
     fn a_process_is_needed_where_one_is_used() {
         for phase in phases() {
-            for request in [Request::Kill, Request::Pause, Request::Exec, Request::Observe, Request::Resize] {
+            for request in [
+                Request::Kill,
+                Request::Pause,
+                Request::Exec,
+                Request::Observe,
+                Request::Resize,
+            ] {
                 let admitted = admit(&phase, request).is_ok();
-                assert!(!admitted || phase.live().is_some(), "{request:?} in {phase:?}");
+                assert!(
+                    !admitted || phase.live().is_some(),
+                    "{request:?} in {phase:?}"
+                );
             }
         }
     }
@@ -286,7 +315,11 @@ mod tests {
     fn force_removes_whatever_is_not_already_going() {
         for phase in phases() {
             let forced = admit(&phase, Request::Remove { force: true });
-            assert_eq!(forced.is_err(), matches!(phase, Phase::Removing), "{phase:?}");
+            assert_eq!(
+                forced.is_err(),
+                matches!(phase, Phase::Removing),
+                "{phase:?}"
+            );
             let gentle = admit(&phase, Request::Remove { force: false });
             assert!(gentle.is_err() || !phase.is_running(), "{phase:?}");
         }
@@ -305,7 +338,9 @@ mod tests {
         }
         let refusal = admit(&phases()[2], Request::Remove { force: false }).unwrap_err();
         assert_eq!(
-            refusal.error(Request::Remove { force: false }, "abc", "web", "running").message,
+            refusal
+                .error(Request::Remove { force: false }, "abc", "web", "running")
+                .message,
             "cannot remove container \"/web\": container is running: stop the container before removing or force remove"
         );
     }

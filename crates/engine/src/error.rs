@@ -46,7 +46,10 @@ pub struct Error {
 impl Error {
     /// An error of any kind.
     pub fn new(kind: Kind, message: impl Into<String>) -> Error {
-        Error { kind, message: message.into() }
+        Error {
+            kind,
+            message: message.into(),
+        }
     }
 
     /// `NotFound`.
@@ -132,6 +135,9 @@ mod tests {
         #[derive(Debug, thiserror::Error)]
         #[error("open /x: {0}")]
         struct Embeds(#[source] std::io::Error);
-        assert_eq!(Error::failed("start", Embeds(std::io::Error::other("full"))).message, "start: open /x: full");
+        assert_eq!(
+            Error::failed("start", Embeds(std::io::Error::other("full"))).message,
+            "start: open /x: full"
+        );
     }
 }

@@ -67,12 +67,20 @@ impl Failpoints {
     /// Reads `name=fail,name=abort`; an unknown name or action is an error that names it.
     pub fn parse(text: &str) -> Result<Failpoints> {
         let points = Failpoints::default();
-        for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+        for item in text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+        {
             let (name, action) = item.split_once('=').unwrap_or((item, "fail"));
             let action = match action {
                 "fail" => Action::Fail,
                 "abort" => Action::Abort,
-                other => return Err(Error::invalid(format!("failure point {name}: unknown action {other}"))),
+                other => {
+                    return Err(Error::invalid(format!(
+                        "failure point {name}: unknown action {other}"
+                    )));
+                }
             };
             points.arm(name, action)?;
         }
@@ -96,12 +104,18 @@ impl Failpoints {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Action>> {
-        self.inner.armed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .armed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Passes the point, or does what is armed there.
     pub(crate) fn pass(&self, name: &'static str) -> Result<()> {
-        debug_assert!(POINTS.contains(&name), "{name} is not in the list of failure points");
+        debug_assert!(
+            POINTS.contains(&name),
+            "{name} is not in the list of failure points"
+        );
         if !self.inner.any.load(Ordering::Acquire) {
             return Ok(());
         }

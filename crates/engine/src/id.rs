@@ -19,7 +19,16 @@ pub(crate) fn new_id() -> String {
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]).map(char::from).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| {
+            [
+                DIGITS[usize::from(byte >> 4)],
+                DIGITS[usize::from(byte & 15)],
+            ]
+        })
+        .map(char::from)
+        .collect()
 }
 
 /// The twelve digits that people see.
@@ -30,7 +39,9 @@ pub(crate) fn short(id: &str) -> &str {
 fn matches_name(name: &str, length_min: usize) -> bool {
     let mut chars = name.chars();
     name.len() >= length_min
-        && chars.next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && chars
+            .next()
+            .is_some_and(|first| first.is_ascii_alphanumeric())
         && chars.all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
 }
 
@@ -48,7 +59,9 @@ pub(crate) fn container_name(name: &str) -> Result<&str> {
 /// Checks a volume's name.
 pub(crate) fn volume_name(name: &str) -> Result<()> {
     if name.len() == 1 {
-        return Err(Error::invalid("volume name is too short, names should be at least two alphanumeric characters"));
+        return Err(Error::invalid(
+            "volume name is too short, names should be at least two alphanumeric characters",
+        ));
     }
     match matches_name(name, 2) {
         true => Ok(()),
@@ -60,24 +73,114 @@ pub(crate) fn volume_name(name: &str) -> Result<()> {
 }
 
 const ADJECTIVES: &[&str] = &[
-    "able", "agile", "amber", "ample", "apt", "ardent", "blithe", "bold", "brave", "bright", "brisk", "calm", "candid", "clear",
-    "clever", "coral", "cosmic", "crisp", "curious", "daring", "deft", "eager", "early", "earnest", "fair", "fleet", "fond", "frank",
-    "fresh", "gentle", "glad", "golden", "grand", "hardy", "hearty", "honest", "humble", "jolly", "keen", "kind", "lively", "loyal",
-    "lucid", "lucky", "mellow", "merry", "mighty", "modest", "neat", "nimble", "noble", "patient", "placid", "plucky", "polite",
-    "proud", "quick", "quiet", "rapid", "ready", "robust", "rustic", "sage", "serene", "sharp", "silent", "sleek", "smart", "snug",
-    "solid", "spry", "stable", "steady", "stout", "sturdy", "sunny", "swift", "tidy", "tranquil", "trim", "trusty", "upbeat", "vivid",
-    "warm", "wise", "witty", "zesty",
+    "able", "agile", "amber", "ample", "apt", "ardent", "blithe", "bold", "brave", "bright",
+    "brisk", "calm", "candid", "clear", "clever", "coral", "cosmic", "crisp", "curious", "daring",
+    "deft", "eager", "early", "earnest", "fair", "fleet", "fond", "frank", "fresh", "gentle",
+    "glad", "golden", "grand", "hardy", "hearty", "honest", "humble", "jolly", "keen", "kind",
+    "lively", "loyal", "lucid", "lucky", "mellow", "merry", "mighty", "modest", "neat", "nimble",
+    "noble", "patient", "placid", "plucky", "polite", "proud", "quick", "quiet", "rapid", "ready",
+    "robust", "rustic", "sage", "serene", "sharp", "silent", "sleek", "smart", "snug", "solid",
+    "spry", "stable", "steady", "stout", "sturdy", "sunny", "swift", "tidy", "tranquil", "trim",
+    "trusty", "upbeat", "vivid", "warm", "wise", "witty", "zesty",
 ];
 
 const NOUNS: &[&str] = &[
-    "anchor", "barge", "bay", "beacon", "boom", "bosun", "bow", "breeze", "brig", "buoy", "cabin", "canal", "canoe", "capstan",
-    "captain", "catamaran", "clipper", "coast", "compass", "coracle", "corvette", "cove", "crane", "crew", "current", "cutter",
-    "davit", "deck", "delta", "dhow", "dinghy", "dock", "estuary", "fathom", "ferry", "fjord", "fleet", "frigate", "galleon", "gangway",
-    "halyard", "harbour", "hatch", "hawser", "helm", "inlet", "island", "jetty", "jib", "junk", "kayak", "keel", "ketch", "knot",
-    "lagoon", "lantern", "launch", "league", "lighthouse", "lugger", "mainsail", "marina", "mast", "mooring", "navigator", "oar",
-    "packet", "paddle", "pier", "pilot", "porthole", "prow", "quay", "raft", "reef", "regatta", "rigging", "rudder", "sail", "schooner",
-    "sextant", "shoal", "skiff", "sloop", "spinnaker", "starboard", "stern", "tender", "tide", "tiller", "trawler", "tug", "wharf",
-    "winch", "yacht", "yawl",
+    "anchor",
+    "barge",
+    "bay",
+    "beacon",
+    "boom",
+    "bosun",
+    "bow",
+    "breeze",
+    "brig",
+    "buoy",
+    "cabin",
+    "canal",
+    "canoe",
+    "capstan",
+    "captain",
+    "catamaran",
+    "clipper",
+    "coast",
+    "compass",
+    "coracle",
+    "corvette",
+    "cove",
+    "crane",
+    "crew",
+    "current",
+    "cutter",
+    "davit",
+    "deck",
+    "delta",
+    "dhow",
+    "dinghy",
+    "dock",
+    "estuary",
+    "fathom",
+    "ferry",
+    "fjord",
+    "fleet",
+    "frigate",
+    "galleon",
+    "gangway",
+    "halyard",
+    "harbour",
+    "hatch",
+    "hawser",
+    "helm",
+    "inlet",
+    "island",
+    "jetty",
+    "jib",
+    "junk",
+    "kayak",
+    "keel",
+    "ketch",
+    "knot",
+    "lagoon",
+    "lantern",
+    "launch",
+    "league",
+    "lighthouse",
+    "lugger",
+    "mainsail",
+    "marina",
+    "mast",
+    "mooring",
+    "navigator",
+    "oar",
+    "packet",
+    "paddle",
+    "pier",
+    "pilot",
+    "porthole",
+    "prow",
+    "quay",
+    "raft",
+    "reef",
+    "regatta",
+    "rigging",
+    "rudder",
+    "sail",
+    "schooner",
+    "sextant",
+    "shoal",
+    "skiff",
+    "sloop",
+    "spinnaker",
+    "starboard",
+    "stern",
+    "tender",
+    "tide",
+    "tiller",
+    "trawler",
+    "tug",
+    "wharf",
+    "winch",
+    "yacht",
+    "yawl",
 ];
 
 /// A name for a container that was given none; `attempt` above zero adds a digit, as Docker does on a collision.
@@ -87,7 +190,10 @@ pub(crate) fn made_up_name(attempt: u32) -> String {
     let noun = NOUNS[rng.random_range(0..NOUNS.len())];
     match attempt {
         0 => format!("{adjective}_{noun}"),
-        _ => format!("{adjective}_{noun}{}", rng.random_range(0..10u32.saturating_pow(attempt.min(6)))),
+        _ => format!(
+            "{adjective}_{noun}{}",
+            rng.random_range(0..10u32.saturating_pow(attempt.min(6)))
+        ),
     }
 }
 

@@ -87,8 +87,14 @@ impl Phase {
     /// Docker's `State.Running`: also true while waiting for a restart.
     pub fn is_running(&self) -> bool {
         match self {
-            Phase::Running(_) | Phase::Paused(_) | Phase::Stopping(_) | Phase::Restarting(_) => true,
-            Phase::Created | Phase::Starting | Phase::Exited(_) | Phase::Removing | Phase::Dead(_) => false,
+            Phase::Running(_) | Phase::Paused(_) | Phase::Stopping(_) | Phase::Restarting(_) => {
+                true
+            }
+            Phase::Created
+            | Phase::Starting
+            | Phase::Exited(_)
+            | Phase::Removing
+            | Phase::Dead(_) => false,
         }
     }
 
@@ -122,13 +128,15 @@ pub struct State {
     pub last_exit: Option<ExitInfo>,
 }
 
-/// Go's zero time, which Docker shows for "never".
-pub const NEVER: &str = "0001-01-01T00:00:00Z";
-
 impl State {
     /// Of a container that was just made.
     pub fn created() -> State {
-        State { phase: Phase::Created, restart_count: 0, stopped_by_user: false, last_exit: None }
+        State {
+            phase: Phase::Created,
+            restart_count: 0,
+            stopped_by_user: false,
+            last_exit: None,
+        }
     }
 
     /// The end of the last run, if it ever ran.
@@ -147,7 +155,11 @@ impl State {
 }
 
 fn or_never(time: &str) -> String {
-    if time.is_empty() { NEVER.to_owned() } else { time.to_owned() }
+    if time.is_empty() {
+        hull_api::time::ZERO.to_owned()
+    } else {
+        time.to_owned()
+    }
 }
 
 /// The only home of Docker's booleans.
@@ -169,7 +181,10 @@ pub fn to_api_state(state: &State) -> ContainerState {
             _ if over => exit.error.clone(),
             _ => String::new(),
         },
-        started_at: live.map_or_else(|| or_never(&exit.started_at), |live| live.started_at.clone()),
+        started_at: live.map_or_else(
+            || or_never(&exit.started_at),
+            |live| live.started_at.clone(),
+        ),
         finished_at: or_never(&exit.finished_at),
         health: None,
     }

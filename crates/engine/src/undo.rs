@@ -22,7 +22,11 @@ impl Undo {
     }
 
     /// Notes how to undo what was just acquired. The future runs only when unwinding.
-    pub(crate) fn push(&mut self, name: &'static str, undo: impl Future<Output = Result<()>> + Send + 'static) {
+    pub(crate) fn push(
+        &mut self,
+        name: &'static str,
+        undo: impl Future<Output = Result<()>> + Send + 'static,
+    ) {
         self.steps.push((name, Box::pin(undo)));
     }
 
@@ -36,7 +40,8 @@ impl Undo {
         let mut cause = cause;
         while let Some((name, step)) = self.steps.pop() {
             if let Err(error) = step.await {
-                cause.message = format!("{}; then, undoing {name}: {}", cause.message, error.message);
+                cause.message =
+                    format!("{}; then, undoing {name}: {}", cause.message, error.message);
             }
         }
         cause
@@ -56,7 +61,11 @@ mod tests {
             let seen = seen.clone();
             undo.push(name, async move {
                 seen.lock().unwrap().push(name);
-                if name == "second" { Err(Error::internal("stuck")) } else { Ok(()) }
+                if name == "second" {
+                    Err(Error::internal("stuck"))
+                } else {
+                    Ok(())
+                }
             });
         }
         let error = undo.unwind(Error::conflict("no")).await;

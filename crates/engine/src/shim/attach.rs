@@ -20,8 +20,13 @@ const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// process writes from now on is missed.
 pub(crate) async fn connect_attach(socket: &Path, attach: Attach) -> Result<UnixStream> {
     let operation = || format!("attach through {}", socket.display());
-    let mut stream = UnixStream::connect(socket).await.map_err(failed(operation()))?;
-    stream.write_all(&protocol::encode(&Hello::Attach(attach))).await.map_err(failed(operation()))?;
+    let mut stream = UnixStream::connect(socket)
+        .await
+        .map_err(failed(operation()))?;
+    stream
+        .write_all(&protocol::encode(&Hello::Attach(attach)))
+        .await
+        .map_err(failed(operation()))?;
     // Byte by byte: what follows the answer's line is the stream itself.
     let mut line = Vec::with_capacity(32);
     loop {
@@ -31,14 +36,20 @@ pub(crate) async fn connect_attach(socket: &Path, attach: Attach) -> Result<Unix
         }
         line.push(byte);
         if line.len() > ANSWER_BYTES_MAX {
-            return Err(Error::internal(format!("{}: the shim's answer does not end", operation())));
+            return Err(Error::internal(format!(
+                "{}: the shim's answer does not end",
+                operation()
+            )));
         }
     }
     let answer: serde_json::Value = serde_json::from_slice(&line).map_err(failed(operation()))?;
     match answer.get("error") {
         None => Ok(stream),
         Some(error) => {
-            let message = error.get("message").and_then(|message| message.as_str()).unwrap_or("refused");
+            let message = error
+                .get("message")
+                .and_then(|message| message.as_str())
+                .unwrap_or("refused");
             Err(Error::internal(format!("{}: {message}", operation())))
         }
     }
@@ -71,8 +82,16 @@ impl Pending {
 pub(crate) fn pending(attach: Attach) -> (Pending, AttachReader, AttachWriter) {
     let (read_sender, read_receiver) = oneshot::channel();
     let (write_sender, write_receiver) = oneshot::channel();
-    let pending = Pending { attach, reader: read_sender, writer: write_sender };
-    (pending, AttachReader(Half::Waiting(read_receiver)), AttachWriter(Half::Waiting(write_receiver)))
+    let pending = Pending {
+        attach,
+        reader: read_sender,
+        writer: write_sender,
+    };
+    (
+        pending,
+        AttachReader(Half::Waiting(read_receiver)),
+        AttachWriter(Half::Waiting(write_receiver)),
+    )
 }
 
 #[derive(Debug)]
@@ -123,7 +142,11 @@ fn closed() -> io::Error {
 }
 
 impl AsyncRead for AttachReader {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match ready!(self.0.poll_half(cx)) {
             Some(half) => Pin::new(half).poll_read(cx, buffer),
             None => Poll::Ready(Ok(())),
@@ -132,7 +155,11 @@ impl AsyncRead for AttachReader {
 }
 
 impl AsyncWrite for AttachWriter {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match ready!(self.0.poll_half(cx)) {
             Some(half) => Pin::new(half).poll_write(cx, bytes),
             None => Poll::Ready(Err(closed())),

@@ -42,18 +42,28 @@ pub(crate) struct ShimClient {
 }
 
 impl ShimClient {
-    /// Takes over a control connection. `greet` sends the first line, which a connection made over the socket needs and
-    /// the one that the shim was started with does not.
-    pub(crate) fn new(stream: UnixStream, greet: bool, events: mpsc::Sender<ShimEvent>) -> ShimClient {
+    /// Takes over a control connection, the first line of which is still to be sent.
+    pub(crate) fn new(stream: UnixStream, events: mpsc::Sender<ShimEvent>) -> ShimClient {
         let (calls, queue) = mpsc::channel(CALLS_QUEUED_MAX);
-        tokio::spawn(Connection { stream, waiting: BTreeMap::new(), next: 1, events }.run(queue, greet));
+        tokio::spawn(
+            Connection {
+                stream,
+                waiting: BTreeMap::new(),
+                next: 1,
+                events,
+            }
+            .run(queue),
+        );
         ShimClient { calls }
     }
 
     /// Asks, and waits for the answer.
     pub(crate) async fn call(&self, action: Do) -> Result<Done, CallError> {
         let (sender, receiver) = oneshot::channel();
-        self.calls.send((action, sender)).await.map_err(|_| CallError::Gone)?;
+        self.calls
+            .send((action, sender))
+            .await
+            .map_err(|_| CallError::Gone)?;
         receiver.await.map_err(|_| CallError::Gone)?
     }
 
@@ -78,8 +88,13 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(mut self, mut queue: mpsc::Receiver<(Do, Answer)>, greet: bool) {
-        if greet && self.stream.write_all(&protocol::encode(&protocol::Hello::Control {})).await.is_err() {
+    async fn run(mut self, mut queue: mpsc::Receiver<(Do, Answer)>) {
+        if self
+            .stream
+            .write_all(&protocol::encode(&protocol::Hello::Control {}))
+            .await
+            .is_err()
+        {
             let _ = self.events.send(ShimEvent::Gone).await;
             return;
         }
@@ -118,7 +133,9 @@ impl Connection {
         loop {
             match decoder.next_value::<FromShim>() {
                 Ok(Some(FromShim::Ok { n, ok })) => self.answer(n, Ok(ok)),
-                Ok(Some(FromShim::Failed { n, error })) => self.answer(n, Err(CallError::Refused(error))),
+                Ok(Some(FromShim::Failed { n, error })) => {
+                    self.answer(n, Err(CallError::Refused(error)))
+                }
                 Ok(Some(FromShim::Event { event })) => {
                     if self.events.send(ShimEvent::Said(event)).await.is_err() {
                         return false;

@@ -34,7 +34,10 @@ impl Launcher {
         std::fs::create_dir_all(&root).map_err(failed(format!("make {}", root.display())))?;
         let program = match program {
             Some(path) => Program::Path(path),
-            None => Program::This(hull_sys::selfexe::read_only_fd().map_err(failed("clone this program for shims"))?),
+            None => Program::This(
+                hull_sys::selfexe::read_only_fd()
+                    .map_err(failed("clone this program for shims"))?,
+            ),
         };
         Ok(Launcher { root, program })
     }
@@ -51,8 +54,11 @@ impl Launcher {
 
     /// Ids of all shims' folders.
     pub(crate) fn known(&self) -> Result<Vec<String>> {
-        let entries = std::fs::read_dir(&self.root).map_err(failed(format!("read {}", self.root.display())))?;
-        Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
+        let entries = std::fs::read_dir(&self.root)
+            .map_err(failed(format!("read {}", self.root.display())))?;
+        Ok(entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect())
     }
 
     /// Writes the bundle: `config.json` and `shim.json`. A folder that a crash left is emptied first.
@@ -107,14 +113,20 @@ impl Launcher {
             let _ = child.wait().await;
         });
         let stream = UnixStream::from_std(ours).map_err(failed(operation()))?;
-        Ok(ShimClient::new(stream, false, events))
+        Ok(ShimClient::new(stream, events))
     }
 
     /// Connects to a shim that an earlier daemon started.
-    pub(crate) async fn reconnect(&self, id: &str, events: mpsc::Sender<ShimEvent>) -> Result<ShimClient> {
+    pub(crate) async fn reconnect(
+        &self,
+        id: &str,
+        events: mpsc::Sender<ShimEvent>,
+    ) -> Result<ShimClient> {
         let path = self.socket(id);
-        let stream = UnixStream::connect(&path).await.map_err(failed(format!("connect to {}", path.display())))?;
-        Ok(ShimClient::new(stream, true, events))
+        let stream = UnixStream::connect(&path)
+            .await
+            .map_err(failed(format!("connect to {}", path.display())))?;
+        Ok(ShimClient::new(stream, events))
     }
 
     /// The exit record that a shim left, if it did.
@@ -127,7 +139,9 @@ impl Launcher {
     pub(crate) fn last_words(&self, id: &str) -> String {
         const BYTES_MAX: usize = 2048;
         let text = std::fs::read(self.dir(id).join("stderr")).unwrap_or_default();
-        String::from_utf8_lossy(&text[text.len().saturating_sub(BYTES_MAX)..]).trim().to_owned()
+        String::from_utf8_lossy(&text[text.len().saturating_sub(BYTES_MAX)..])
+            .trim()
+            .to_owned()
     }
 }
 
