@@ -4,7 +4,10 @@
 //! Applying any of it to a process is the runtime's.
 #![forbid(unsafe_code)]
 
+pub mod apparmor;
 pub mod caps;
+pub mod defaults;
 pub mod seccomp;
+pub mod selinux;
 
 pub use caps::Cap;
