@@ -1,2 +1,19 @@
 //! Image names to descriptors: pull and push client, unpack, save and load, platforms.
+//!
+//! [`Images`] is the one service. What talks to a registry is async; everything else blocks and is meant for
+//! `spawn_blocking`, except the look-ups ([`Images::resolve`], [`Images::list`], [`Images::tag`]) which take less than a
+//! millisecond. Containers are unknown here: who removes an image says which containers use it.
 #![forbid(unsafe_code)]
+
+mod error;
+mod images;
+mod progress;
+mod types;
+
+pub use error::{Error, Kind, Result};
+pub use images::Images;
+pub use progress::{Progress, ProgressSink};
+pub use types::{
+    Auth, CommitOptions, DistributionInspect, HistoryEntry, Image, ImageUser, ImagesOptions, ImportOptions, LayerInfo,
+    LoadOptions, Loaded, PruneOutcome, PullOptions, PullOutcome, PushOptions, PushOutcome, RegistryConfig, Removed,
+};

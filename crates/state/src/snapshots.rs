@@ -146,6 +146,15 @@ pub fn insert(
     Ok(tx.last_insert_rowid())
 }
 
+/// Gives an active snapshot its parent: a layer that was unpacked before the one below it was there.
+pub fn set_parent(tx: &Tx, key: &str, parent: Option<&str>) -> Result<()> {
+    let sql = "UPDATE snapshots SET parent = ?2 WHERE key = ?1 AND kind = 'active'";
+    match tx.execute("set a snapshot's parent", sql, params![key, parent])? {
+        0 => Err(Error::not_found("active snapshot", key)),
+        _ => Ok(()),
+    }
+}
+
 /// Makes an active snapshot a committed one of another name. [`Error::Taken`] when that name is in use.
 pub fn commit(tx: &Tx, key: &str, name: &str, size: u64, inodes: u64) -> Result<()> {
     if let Some(holder) = find(tx, name)? {

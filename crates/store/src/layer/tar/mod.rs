@@ -11,6 +11,7 @@ mod sparse;
 mod write;
 
 pub use read::Reader;
+pub(super) use read::damaged;
 pub use write::Writer;
 
 /// Longest path and link target, in bytes (`PATH_MAX` less its NUL).

@@ -5,6 +5,7 @@ use std::io::{self, BufRead};
 use super::header::{Block, Format, checksum_ok, format, number, text};
 use super::pax::Extra;
 use super::{BLOCK_LEN, Entry, Kind, PATH_LEN_MAX, PAX_LEN_MAX, sparse};
+use crate::layer::hashed::OverLimit;
 use crate::{Error, Result};
 
 /// Reads members one after another; between two calls of [`Reader::next`] the member's stored bytes are read with
@@ -47,7 +48,11 @@ fn flag(byte: u8) -> Flag {
     }
 }
 
-fn damaged(error: io::Error) -> Error {
+/// What an error of the input means for the layer.
+pub(in crate::layer) fn damaged(error: io::Error) -> Error {
+    if let Some(over) = error.get_ref().and_then(|inner| inner.downcast_ref::<OverLimit>()) {
+        return Error::Bomb { limit: over.0, unit: "bytes" };
+    }
     let what = match error.kind() {
         io::ErrorKind::UnexpectedEof => "it ends in the middle",
         _ => "reading it failed",
