@@ -51,7 +51,9 @@ impl Content {
 
     /// Where a blob lies, whether it is there or not.
     pub fn path(&self, digest: &Digest) -> PathBuf {
-        self.root.join(digest.algorithm().as_str()).join(digest.hex())
+        self.root
+            .join(digest.algorithm().as_str())
+            .join(digest.hex())
     }
 
     /// Whether the blob is there.
@@ -64,7 +66,9 @@ impl Content {
         let path = self.path(digest);
         match fs::metadata(&path) {
             Ok(metadata) => Ok(metadata.len()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::BlobNotFound(digest.clone())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Error::BlobNotFound(digest.clone()))
+            }
             Err(error) => Err(Error::io("stat", path)(error)),
         }
     }
@@ -74,7 +78,9 @@ impl Content {
         let path = self.path(digest);
         match File::open(&path) {
             Ok(file) => Ok(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::BlobNotFound(digest.clone())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Error::BlobNotFound(digest.clone()))
+            }
             Err(error) => Err(Error::io("open", path)(error)),
         }
     }
@@ -83,14 +89,23 @@ impl Content {
     pub fn read(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
         let size = self.size(digest)?;
         if size > limit {
-            return Err(Error::TooLarge { digest: digest.clone(), size, limit });
+            return Err(Error::TooLarge {
+                digest: digest.clone(),
+                size,
+                limit,
+            });
         }
         let mut bytes = Vec::with_capacity(size as usize);
         let file = self.get(digest)?;
-        file.take(limit).read_to_end(&mut bytes).map_err(Error::io("read", self.path(digest)))?;
+        file.take(limit)
+            .read_to_end(&mut bytes)
+            .map_err(Error::io("read", self.path(digest)))?;
         let actual = Digest::of(digest.algorithm(), &bytes);
         if actual != *digest {
-            return Err(Error::DigestMismatch { expected: digest.clone(), actual });
+            return Err(Error::DigestMismatch {
+                expected: digest.clone(),
+                actual,
+            });
         }
         Ok(bytes)
     }
@@ -102,7 +117,9 @@ impl Content {
             return Ok(digest);
         }
         let mut writer = self.writer(None, Some(bytes.len() as u64))?;
-        writer.write_all(bytes).map_err(Error::io("write", &writer.path))?;
+        writer
+            .write_all(bytes)
+            .map_err(Error::io("write", &writer.path))?;
         writer.commit()
     }
 
@@ -179,12 +196,22 @@ impl Content {
             let dir = self.root.join(algorithm.as_str());
             for entry in fs::read_dir(&dir).map_err(Error::io("list", &dir))? {
                 let entry = entry.map_err(Error::io("list", &dir))?;
-                let Some(digest) = entry.file_name().to_str().and_then(|hex| Digest::new(algorithm, hex).ok()) else {
+                let Some(digest) = entry
+                    .file_name()
+                    .to_str()
+                    .and_then(|hex| Digest::new(algorithm, hex).ok())
+                else {
                     continue;
                 };
-                let Ok(metadata) = entry.metadata() else { continue };
+                let Ok(metadata) = entry.metadata() else {
+                    continue;
+                };
                 let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                blobs.push(BlobInfo { digest, size: metadata.len(), modified });
+                blobs.push(BlobInfo {
+                    digest,
+                    size: metadata.len(),
+                    modified,
+                });
             }
         }
         Ok(blobs)
@@ -198,13 +225,21 @@ impl Content {
         for entry in fs::read_dir(&dir).map_err(Error::io("list", &dir))? {
             let entry = entry.map_err(Error::io("list", &dir))?;
             let path = entry.path();
-            let Ok(file) = File::open(&path) else { continue };
+            let Ok(file) = File::open(&path) else {
+                continue;
+            };
             if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
                 continue;
             }
-            let Ok(metadata) = file.metadata() else { continue };
+            let Ok(metadata) = file.metadata() else {
+                continue;
+            };
             let unnamed = entry.file_name().to_string_lossy().starts_with("tmp-");
-            let old = metadata.modified().ok().and_then(|time| time.elapsed().ok()).is_some_and(|past| past >= age);
+            let old = metadata
+                .modified()
+                .ok()
+                .and_then(|time| time.elapsed().ok())
+                .is_some_and(|past| past >= age);
             if unnamed || old {
                 fs::remove_file(&path).map_err(Error::io("remove", &path))?;
                 freed += metadata.len();
@@ -242,7 +277,9 @@ impl BlobWriter {
 
     /// Reads on in what an earlier attempt left, hashing it; 0 at its end, after which writing may begin.
     pub fn replay(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let want = buffer.len().min(usize::try_from(self.replay_left).unwrap_or(usize::MAX));
+        let want = buffer
+            .len()
+            .min(usize::try_from(self.replay_left).unwrap_or(usize::MAX));
         let got = self.file.read(&mut buffer[..want])?;
         if got == 0 && want > 0 {
             self.replay_left = 0;
@@ -256,9 +293,17 @@ impl BlobWriter {
     /// Throws away what was written so far, for a registry that cannot go on in the middle.
     pub fn restart(&mut self) -> Result<()> {
         use std::io::Seek;
-        self.file.set_len(0).map_err(Error::io("truncate", &self.path))?;
-        self.file.rewind().map_err(Error::io("rewind", &self.path))?;
-        self.hasher = Hasher::new(self.expect.as_ref().map_or(Algorithm::Sha256, Digest::algorithm));
+        self.file
+            .set_len(0)
+            .map_err(Error::io("truncate", &self.path))?;
+        self.file
+            .rewind()
+            .map_err(Error::io("rewind", &self.path))?;
+        self.hasher = Hasher::new(
+            self.expect
+                .as_ref()
+                .map_or(Algorithm::Sha256, Digest::algorithm),
+        );
         self.written = 0;
         self.replay_left = 0;
         Ok(())
@@ -267,19 +312,32 @@ impl BlobWriter {
     /// Verifies size and digest, makes the bytes durable, and gives the blob its name. Bytes that do not verify are
     /// removed: nothing could be built on them.
     pub fn commit(mut self) -> Result<Digest> {
-        let mut buffer = vec![0; if self.replay_left > 0 { REPLAY_BUFFER_LEN } else { 0 }];
+        let mut buffer = vec![
+            0;
+            if self.replay_left > 0 {
+                REPLAY_BUFFER_LEN
+            } else {
+                0
+            }
+        ];
         while self.replay_left > 0 {
-            self.replay(&mut buffer).map_err(Error::io("read", &self.path))?;
+            self.replay(&mut buffer)
+                .map_err(Error::io("read", &self.path))?;
         }
         let hasher = std::mem::take(&mut self.hasher);
         if let Some(expected) = self.size.filter(|size| *size != self.written) {
-            return Err(Error::SizeMismatch { expected, actual: self.written });
+            return Err(Error::SizeMismatch {
+                expected,
+                actual: self.written,
+            });
         }
         let actual = hasher.finish();
         if let Some(expected) = self.expect.take_if(|expected| *expected != actual) {
             return Err(Error::DigestMismatch { expected, actual });
         }
-        self.file.sync_data().map_err(Error::io("sync", &self.path))?;
+        self.file
+            .sync_data()
+            .map_err(Error::io("sync", &self.path))?;
         let dir = self.root.join(actual.algorithm().as_str());
         let target = dir.join(actual.hex());
         fs::rename(&self.path, &target).map_err(Error::io("rename", &self.path))?;
@@ -295,7 +353,10 @@ impl Write for BlobWriter {
         debug_assert_eq!(self.replay_left, 0, "written before the replay was read");
         let after = self.written + bytes.len() as u64;
         if let Some(size) = self.size.filter(|size| after > *size) {
-            let error = Error::SizeMismatch { expected: size, actual: after };
+            let error = Error::SizeMismatch {
+                expected: size,
+                actual: after,
+            };
             return Err(io::Error::new(io::ErrorKind::InvalidData, error));
         }
         let count = self.file.write(bytes)?;

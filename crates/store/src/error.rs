@@ -80,7 +80,9 @@ pub enum Error {
         source: io::Error,
     },
     /// A layer unpacks to more than its bound.
-    #[error("layer unpacks to more than {limit} {unit}, the limit: refused as a possible decompression bomb")]
+    #[error(
+        "layer unpacks to more than {limit} {unit}, the limit: refused as a possible decompression bomb"
+    )]
     Bomb {
         /// The bound.
         limit: u64,
@@ -121,13 +123,23 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// Wraps an I/O error; made to be used as `.map_err(Error::io("open", path))`.
-    pub(crate) fn io<E: Into<io::Error>>(operation: &'static str, path: impl AsRef<Path>) -> impl FnOnce(E) -> Self {
-        move |source| Error::Io { operation, path: path.as_ref().to_owned(), source: source.into() }
+    pub(crate) fn io<E: Into<io::Error>>(
+        operation: &'static str,
+        path: impl AsRef<Path>,
+    ) -> impl FnOnce(E) -> Self {
+        move |source| Error::Io {
+            operation,
+            path: path.as_ref().to_owned(),
+            source: source.into(),
+        }
     }
 
     /// A damaged layer, without a deeper cause.
     pub(crate) fn bad_layer(what: impl Into<String>) -> Self {
-        Error::BadLayer { what: what.into(), source: None }
+        Error::BadLayer {
+            what: what.into(),
+            source: None,
+        }
     }
 
     /// Whether the cause is a full disk or quota, which callers explain to the user.
@@ -138,7 +150,10 @@ impl Error {
             _ => None,
         };
         source.is_some_and(|error| {
-            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            )
         })
     }
 }

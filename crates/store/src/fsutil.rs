@@ -15,8 +15,10 @@ const DEPTH_MAX: usize = 64;
 /// Longest list of xattr names the kernel gives (`XATTR_LIST_MAX`), and longest value (`XATTR_SIZE_MAX`).
 const XATTR_LEN_MAX: usize = 64 << 10;
 
-pub(crate) const OPEN_DIR: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+pub(crate) const OPEN_DIR: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 
 /// Opens the directory `name` in `dir`, never through a symbolic link.
 pub(crate) fn open_dir_at(dir: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<OwnedFd> {
@@ -25,7 +27,11 @@ pub(crate) fn open_dir_at(dir: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Resu
 
 /// Opens a directory by a path of our own.
 pub(crate) fn open_dir(path: &Path) -> rustix::io::Result<OwnedFd> {
-    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    rustix::fs::open(
+        path,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
 }
 
 /// Whether this is overlayfs's whiteout: a character device 0/0.
@@ -67,7 +73,12 @@ pub(crate) fn remove_tree(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     Ok(rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?)
 }
 
-fn empty_dir(top: BorrowedFd<'_>, dir: BorrowedFd<'_>, depth: usize, moved: &mut usize) -> io::Result<()> {
+fn empty_dir(
+    top: BorrowedFd<'_>,
+    dir: BorrowedFd<'_>,
+    depth: usize,
+    moved: &mut usize,
+) -> io::Result<()> {
     for entry in Dir::read_from(dir)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -120,7 +131,10 @@ fn link_path(dir: BorrowedFd<'_>, name: &OsStr) -> PathBuf {
 }
 
 /// All xattrs of `name` in `dir`, sorted by name. A file system without xattrs has none.
-pub(crate) fn xattrs(dir: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+pub(crate) fn xattrs(
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let path = link_path(dir, name);
     let mut list = [0u8; 512];
     let names = match rustix::fs::llistxattr(&path, &mut list) {
@@ -151,9 +165,19 @@ pub(crate) fn xattrs(dir: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Ve
 }
 
 /// Sets one xattr of `name` in `dir`, not following a link.
-pub(crate) fn set_xattr(dir: BorrowedFd<'_>, name: &OsStr, key: &[u8], value: &[u8]) -> rustix::io::Result<()> {
+pub(crate) fn set_xattr(
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+    key: &[u8],
+    value: &[u8],
+) -> rustix::io::Result<()> {
     let path = link_path(dir, name);
-    rustix::fs::lsetxattr(&path, OsStr::from_bytes(key), value, rustix::fs::XattrFlags::empty())
+    rustix::fs::lsetxattr(
+        &path,
+        OsStr::from_bytes(key),
+        value,
+        rustix::fs::XattrFlags::empty(),
+    )
 }
 
 /// Whether a directory is marked opaque for overlayfs.
@@ -195,7 +219,11 @@ fn measure_dir(
                 measure_dir(child.as_fd(), seen, sum, depth + 1)?;
             }
         } else if stat.st_nlink == 1 || seen.insert(stat.st_ino) {
-            sum.0 += if kind == FileType::RegularFile { stat.st_size as u64 } else { 0 };
+            sum.0 += if kind == FileType::RegularFile {
+                stat.st_size as u64
+            } else {
+                0
+            };
             sum.1 += 1;
         }
     }

@@ -46,7 +46,12 @@ pub struct IdRange {
 
 impl Default for ApplyOptions {
     fn default() -> Self {
-        ApplyOptions { max_bytes: 256 << 30, max_entries: 20_000_000, uid_map: Vec::new(), gid_map: Vec::new() }
+        ApplyOptions {
+            max_bytes: 256 << 30,
+            max_entries: 20_000_000,
+            uid_map: Vec::new(),
+            gid_map: Vec::new(),
+        }
     }
 }
 
@@ -84,23 +89,45 @@ const LINKS_MAX: usize = 100_000;
 /// file system refuses, [`Error::Bomb`] beyond the bounds. What was unpacked so far stays: remove the directory.
 pub fn apply(reader: impl Read, root: BorrowedFd<'_>, options: &ApplyOptions) -> Result<Applied> {
     let own = open_dir_at(root, OsStr::new(".")).map_err(Error::io("open", "layer directory"))?;
-    let mut unpacker = Unpacker { dirs: Dirs::new(own), options, path: Vec::new(), links: Vec::new(), size: 0 };
+    let mut unpacker = Unpacker {
+        dirs: Dirs::new(own),
+        options,
+        path: Vec::new(),
+        links: Vec::new(),
+        size: 0,
+    };
     let mut reader = Reader::new(Hashed::new(reader, options.max_bytes));
     let mut entry = Entry::default();
     let mut entries = 0;
     while reader.next(&mut entry)? {
         entries += 1;
         if entries > options.max_entries {
-            return Err(Error::Bomb { limit: options.max_entries, unit: "files" });
+            return Err(Error::Bomb {
+                limit: options.max_entries,
+                unit: "files",
+            });
         }
         unpacker.unpack(&entry, &mut reader)?;
     }
     let mut hashed = reader.into_inner();
     hashed.drain().map_err(super::tar::damaged)?;
     let (diff_id, tar_bytes) = hashed.finish();
-    let Unpacker { dirs, links, size, .. } = unpacker;
-    let implicit_dirs = dirs.finish().map_err(Error::io("set times in", "layer directory"))?;
-    Ok(Applied { diff_id, tar_bytes, size, entries, pending: Pending { implicit_dirs, links } })
+    let Unpacker {
+        dirs, links, size, ..
+    } = unpacker;
+    let implicit_dirs = dirs
+        .finish()
+        .map_err(Error::io("set times in", "layer directory"))?;
+    Ok(Applied {
+        diff_id,
+        tar_bytes,
+        size,
+        entries,
+        pending: Pending {
+            implicit_dirs,
+            links,
+        },
+    })
 }
 
 struct Unpacker<'o> {
@@ -120,24 +147,44 @@ struct Place<'e> {
 impl Unpacker<'_> {
     fn unpack<R: io::BufRead>(&mut self, entry: &Entry, reader: &mut Reader<R>) -> Result<()> {
         let mut path = std::mem::take(&mut self.path);
-        clean(&entry.path, &mut path).map_err(|why| Error::Refused { entry: entry.display(), why })?;
+        clean(&entry.path, &mut path).map_err(|why| Error::Refused {
+            entry: entry.display(),
+            why,
+        })?;
         let outcome = self.unpack_at(&path, entry, reader);
         self.path = path;
         outcome
     }
 
-    fn unpack_at<R: io::BufRead>(&mut self, path: &[u8], entry: &Entry, reader: &mut Reader<R>) -> Result<()> {
+    fn unpack_at<R: io::BufRead>(
+        &mut self,
+        path: &[u8],
+        entry: &Entry,
+        reader: &mut Reader<R>,
+    ) -> Result<()> {
         let (parent, name) = split(path);
         if path.starts_with(WHITEOUT_META_PREFIX) && name != WHITEOUT_OPAQUE {
             return Ok(());
         }
         if path.is_empty() {
-            return if entry.kind == Kind::Directory { self.root(entry) } else { Ok(()) };
+            return if entry.kind == Kind::Directory {
+                self.root(entry)
+            } else {
+                Ok(())
+            };
         }
-        let parent = self.dirs.find(parent).map_err(failed("find the directory of", entry))?;
-        let place = Place { parent, name: OsStr::from_bytes(name) };
+        let parent = self
+            .dirs
+            .find(parent)
+            .map_err(failed("find the directory of", entry))?;
+        let place = Place {
+            parent,
+            name: OsStr::from_bytes(name),
+        };
         if let Some(hidden) = name.strip_prefix(WHITEOUT_PREFIX) {
-            return self.whiteout(&place, name, hidden).map_err(failed("apply whiteout", entry))?;
+            return self
+                .whiteout(&place, name, hidden)
+                .map_err(failed("apply whiteout", entry))?;
         }
         match entry.kind {
             Kind::File => self.file(&place, entry, reader),
@@ -154,18 +201,33 @@ impl Unpacker<'_> {
 
     fn root(&mut self, entry: &Entry) -> Result<()> {
         let index = self.dirs.find(b"").map_err(failed("find", entry))?;
-        let place = Place { parent: index, name: OsStr::new(".") };
+        let place = Place {
+            parent: index,
+            name: OsStr::new("."),
+        };
         self.owner(&place, entry)?;
-        rustix::fs::fchmod(self.dirs.fd(index), Mode::from_raw_mode(entry.mode)).map_err(failed("set mode of", entry))?;
+        rustix::fs::fchmod(self.dirs.fd(index), Mode::from_raw_mode(entry.mode))
+            .map_err(failed("set mode of", entry))?;
         self.xattrs(&place, entry)?;
         let stat = rustix::fs::fstat(self.dirs.fd(index)).map_err(failed("stat", entry))?;
-        self.dirs.entry_seen(stat.st_ino, b"", timespec(entry), entry.mode & 0o2000 != 0);
+        self.dirs
+            .entry_seen(stat.st_ino, b"", timespec(entry), entry.mode & 0o2000 != 0);
         Ok(())
     }
 
-    fn whiteout(&mut self, place: &Place<'_>, name: &[u8], hidden: &[u8]) -> io::Result<Result<()>> {
+    fn whiteout(
+        &mut self,
+        place: &Place<'_>,
+        name: &[u8],
+        hidden: &[u8],
+    ) -> io::Result<Result<()>> {
         if name == WHITEOUT_OPAQUE {
-            rustix::fs::fsetxattr(self.dirs.fd(place.parent), OPAQUE_XATTR, b"y", XattrFlags::empty())?;
+            rustix::fs::fsetxattr(
+                self.dirs.fd(place.parent),
+                OPAQUE_XATTR,
+                b"y",
+                XattrFlags::empty(),
+            )?;
             return Ok(Ok(()));
         }
         if name.starts_with(WHITEOUT_META_PREFIX) {
@@ -173,7 +235,10 @@ impl Unpacker<'_> {
         }
         if matches!(hidden, b"" | b"." | b"..") {
             let entry = String::from_utf8_lossy(name).into_owned();
-            return Ok(Err(Error::Refused { entry, why: "a whiteout of nothing" }));
+            return Ok(Err(Error::Refused {
+                entry,
+                why: "a whiteout of nothing",
+            }));
         }
         let hidden = OsStr::from_bytes(hidden);
         let dir = self.dirs.fd(place.parent);
@@ -191,8 +256,14 @@ impl Unpacker<'_> {
         Ok(Ok(()))
     }
 
-    fn file<R: io::BufRead>(&mut self, place: &Place<'_>, entry: &Entry, reader: &mut Reader<R>) -> Result<()> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    fn file<R: io::BufRead>(
+        &mut self,
+        place: &Place<'_>,
+        entry: &Entry,
+        reader: &mut Reader<R>,
+    ) -> Result<()> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(entry.mode & 0o777);
         let make = |dir: BorrowedFd<'_>, name: &OsStr| rustix::fs::openat(dir, name, flags, mode);
         let file = self.make(place, entry, make)?;
@@ -203,8 +274,10 @@ impl Unpacker<'_> {
                 .map_err(failed("set owner of", entry))?;
         }
         self.xattrs(place, entry)?;
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(entry.mode)).map_err(failed("set mode of", entry))?;
-        rustix::fs::futimens(&file, &times(timespec(entry))).map_err(failed("set times of", entry))?;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(entry.mode))
+            .map_err(failed("set mode of", entry))?;
+        rustix::fs::futimens(&file, &times(timespec(entry)))
+            .map_err(failed("set times of", entry))?;
         self.size += entry.size;
         Ok(())
     }
@@ -220,45 +293,75 @@ impl Unpacker<'_> {
                 if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
                     opaque = is_whiteout(&stat);
                     self.clear(place, entry)?;
-                    rustix::fs::mkdirat(self.dirs.fd(place.parent), place.name, Mode::from_raw_mode(0o700))
-                        .map_err(failed("create", entry))?;
+                    rustix::fs::mkdirat(
+                        self.dirs.fd(place.parent),
+                        place.name,
+                        Mode::from_raw_mode(0o700),
+                    )
+                    .map_err(failed("create", entry))?;
                 }
             }
             Err(error) => return Err(failed("create", entry)(error)),
         }
         self.dirs.touch(place.parent);
         if opaque {
-            set_xattr(self.dirs.fd(place.parent), place.name, OPAQUE_XATTR.as_bytes(), b"y")
-                .map_err(failed("make opaque", entry))?;
+            set_xattr(
+                self.dirs.fd(place.parent),
+                place.name,
+                OPAQUE_XATTR.as_bytes(),
+                b"y",
+            )
+            .map_err(failed("make opaque", entry))?;
         }
         self.metadata(place, entry)?;
-        let stat = rustix::fs::statat(self.dirs.fd(place.parent), place.name, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(failed("stat", entry))?;
-        self.dirs.entry_seen(stat.st_ino, path, timespec(entry), entry.mode & 0o2000 != 0);
+        let stat = rustix::fs::statat(
+            self.dirs.fd(place.parent),
+            place.name,
+            AtFlags::SYMLINK_NOFOLLOW,
+        )
+        .map_err(failed("stat", entry))?;
+        self.dirs
+            .entry_seen(stat.st_ino, path, timespec(entry), entry.mode & 0o2000 != 0);
         Ok(())
     }
 
     fn hard_link(&mut self, place: &Place<'_>, path: &[u8], entry: &Entry) -> Result<()> {
         let mut target = Vec::new();
-        clean(&entry.link, &mut target).map_err(|why| Error::Refused { entry: entry.display(), why })?;
+        clean(&entry.link, &mut target).map_err(|why| Error::Refused {
+            entry: entry.display(),
+            why,
+        })?;
         if target == path {
             return Ok(());
         }
         let (target_dir, target_name) = split(&target);
         // Finding one directory may close another: keep our own fd of the member's.
-        let dir = self.dirs.fd(place.parent).try_clone_to_owned().map_err(failed("open the directory of", entry))?;
-        let found = self.dirs.find_existing(target_dir).map_err(failed("find the target of", entry))?;
+        let dir = self
+            .dirs
+            .fd(place.parent)
+            .try_clone_to_owned()
+            .map_err(failed("open the directory of", entry))?;
+        let found = self
+            .dirs
+            .find_existing(target_dir)
+            .map_err(failed("find the target of", entry))?;
         let target_name = OsStr::from_bytes(target_name);
         let target_dir = found.map(|index| self.dirs.fd(index));
-        let stat = target_dir.and_then(|dir| rustix::fs::statat(dir, target_name, AtFlags::SYMLINK_NOFOLLOW).ok());
-        let (Some(target_dir), Some(_)) = (target_dir, stat.filter(|stat| !is_whiteout(stat))) else {
+        let stat = target_dir
+            .and_then(|dir| rustix::fs::statat(dir, target_name, AtFlags::SYMLINK_NOFOLLOW).ok());
+        let (Some(target_dir), Some(_)) = (target_dir, stat.filter(|stat| !is_whiteout(stat)))
+        else {
             if self.links.len() == LINKS_MAX {
-                return Err(Error::Refused { entry: entry.display(), why: "too many hard links into layers below" });
+                return Err(Error::Refused {
+                    entry: entry.display(),
+                    why: "too many hard links into layers below",
+                });
             }
             self.links.push((path.to_vec(), target));
             return Ok(());
         };
-        let link = || rustix::fs::linkat(target_dir, target_name, &dir, place.name, AtFlags::empty());
+        let link =
+            || rustix::fs::linkat(target_dir, target_name, &dir, place.name, AtFlags::empty());
         match link() {
             Err(Errno::EXIST) => {
                 remove_tree(dir.as_fd(), place.name).map_err(failed("replace", entry))?;
@@ -268,7 +371,10 @@ impl Unpacker<'_> {
             other => other.map_err(failed("link", entry))?,
         }
         let (parent, _) = split(path);
-        let parent = self.dirs.find(parent).map_err(failed("find the directory of", entry))?;
+        let parent = self
+            .dirs
+            .find(parent)
+            .map_err(failed("find the directory of", entry))?;
         self.dirs.touch(parent);
         Ok(())
     }
@@ -279,7 +385,9 @@ impl Unpacker<'_> {
             _ => rustix::fs::makedev(entry.dev_major, entry.dev_minor),
         };
         let mode = Mode::from_raw_mode(entry.mode & 0o777);
-        self.special(place, entry, |dir, name| rustix::fs::mknodat(dir, name, kind, mode, device))
+        self.special(place, entry, |dir, name| {
+            rustix::fs::mknodat(dir, name, kind, mode, device)
+        })
     }
 
     fn special(
@@ -311,12 +419,21 @@ impl Unpacker<'_> {
 
     /// Removes what is at a place. Paths that led through it must be found anew.
     fn clear(&mut self, place: &Place<'_>, entry: &Entry) -> Result<()> {
-        let dir = self.dirs.fd(place.parent).try_clone_to_owned().map_err(failed("replace", entry))?;
-        let stat =
-            rustix::fs::statat(&dir, place.name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("replace", entry))?;
+        let dir = self
+            .dirs
+            .fd(place.parent)
+            .try_clone_to_owned()
+            .map_err(failed("replace", entry))?;
+        let stat = rustix::fs::statat(&dir, place.name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(failed("replace", entry))?;
         remove_tree(dir.as_fd(), place.name).map_err(failed("replace", entry))?;
-        if matches!(FileType::from_raw_mode(stat.st_mode), FileType::Directory | FileType::Symlink) {
-            self.dirs.forget_below(place.parent).map_err(failed("replace", entry))?;
+        if matches!(
+            FileType::from_raw_mode(stat.st_mode),
+            FileType::Directory | FileType::Symlink
+        ) {
+            self.dirs
+                .forget_below(place.parent)
+                .map_err(failed("replace", entry))?;
         }
         Ok(())
     }
@@ -327,22 +444,39 @@ impl Unpacker<'_> {
         self.xattrs(place, entry)?;
         let dir = self.dirs.fd(place.parent);
         if entry.kind != Kind::Symlink {
-            rustix::fs::chmodat(dir, place.name, Mode::from_raw_mode(entry.mode), AtFlags::empty())
-                .map_err(failed("set mode of", entry))?;
+            rustix::fs::chmodat(
+                dir,
+                place.name,
+                Mode::from_raw_mode(entry.mode),
+                AtFlags::empty(),
+            )
+            .map_err(failed("set mode of", entry))?;
         }
-        rustix::fs::utimensat(dir, place.name, &times(timespec(entry)), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(failed("set times of", entry))
+        rustix::fs::utimensat(
+            dir,
+            place.name,
+            &times(timespec(entry)),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )
+        .map_err(failed("set times of", entry))
     }
 
     fn owner(&self, place: &Place<'_>, entry: &Entry) -> Result<()> {
         let (uid, gid) = self.ids(entry)?;
         let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-        rustix::fs::chownat(self.dirs.fd(place.parent), place.name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(failed("set owner of", entry))
+        rustix::fs::chownat(
+            self.dirs.fd(place.parent),
+            place.name,
+            uid,
+            gid,
+            AtFlags::SYMLINK_NOFOLLOW,
+        )
+        .map_err(failed("set owner of", entry))
     }
 
     fn ids(&self, entry: &Entry) -> Result<(u32, u32)> {
-        let mapped = map_id(entry.uid, &self.options.uid_map).zip(map_id(entry.gid, &self.options.gid_map));
+        let mapped =
+            map_id(entry.uid, &self.options.uid_map).zip(map_id(entry.gid, &self.options.gid_map));
         mapped.ok_or_else(|| Error::Refused {
             entry: entry.display(),
             why: "its owner or group is outside the range of ids",
@@ -370,13 +504,19 @@ fn write<R: io::BufRead>(file: &OwnedFd, entry: &Entry, reader: &mut Reader<R>) 
         return write_run(file, entry.size, entry, reader);
     };
     for (offset, length) in map {
-        rustix::fs::seek(file, rustix::fs::SeekFrom::Start(*offset)).map_err(failed("seek in", entry))?;
+        rustix::fs::seek(file, rustix::fs::SeekFrom::Start(*offset))
+            .map_err(failed("seek in", entry))?;
         write_run(file, *length, entry, reader)?;
     }
     rustix::fs::ftruncate(file, entry.size).map_err(failed("set the length of", entry))
 }
 
-fn write_run<R: io::BufRead>(file: &OwnedFd, mut left: u64, entry: &Entry, reader: &mut Reader<R>) -> Result<()> {
+fn write_run<R: io::BufRead>(
+    file: &OwnedFd,
+    mut left: u64,
+    entry: &Entry,
+    reader: &mut Reader<R>,
+) -> Result<()> {
     while left > 0 {
         let chunk = reader.chunk()?;
         let count = usize::try_from(left).map_or(chunk.len(), |left| left.min(chunk.len()));
@@ -394,11 +534,18 @@ fn write_run<R: io::BufRead>(file: &OwnedFd, mut left: u64, entry: &Entry, reade
 }
 
 fn timespec(entry: &Entry) -> Timespec {
-    Timespec { tv_sec: entry.mtime.0, tv_nsec: entry.mtime.1.into() }
+    Timespec {
+        tv_sec: entry.mtime.0,
+        tv_nsec: entry.mtime.1.into(),
+    }
 }
 
 fn failed<E: Into<io::Error>>(operation: &'static str, entry: &Entry) -> impl FnOnce(E) -> Error {
-    move |source| Error::Entry { operation, entry: entry.display(), source: source.into() }
+    move |source| Error::Entry {
+        operation,
+        entry: entry.display(),
+        source: source.into(),
+    }
 }
 
 fn map_id(id: u64, ranges: &[IdRange]) -> Option<u32> {
@@ -409,7 +556,9 @@ fn map_id(id: u64, ranges: &[IdRange]) -> Option<u32> {
     }
     ranges.iter().find_map(|range| {
         let offset = id.checked_sub(range.inside)?;
-        (offset < range.length).then(|| range.outside.checked_add(offset)).flatten()
+        (offset < range.length)
+            .then(|| range.outside.checked_add(offset))
+            .flatten()
     })
 }
 

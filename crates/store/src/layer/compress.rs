@@ -17,7 +17,10 @@ const XZ_MEMORY_MAX: u64 = 80 << 20;
 ///
 /// # Errors
 /// When the decoder cannot be set up; damage shows as `InvalidData`, `InvalidInput` or `UnexpectedEof` while reading.
-pub fn decompress(reader: impl Read + Send + 'static, compression: Compression) -> io::Result<Box<dyn Read + Send>> {
+pub fn decompress(
+    reader: impl Read + Send + 'static,
+    compression: Compression,
+) -> io::Result<Box<dyn Read + Send>> {
     decoder(BufReader::with_capacity(BUFFER_LEN, reader), compression)
 }
 
@@ -25,13 +28,18 @@ pub fn decompress(reader: impl Read + Send + 'static, compression: Compression) 
 ///
 /// # Errors
 /// As [`decompress`], and those of reading the first bytes.
-pub fn decompress_detect(reader: impl Read + Send + 'static) -> io::Result<(Compression, Box<dyn Read + Send>)> {
+pub fn decompress_detect(
+    reader: impl Read + Send + 'static,
+) -> io::Result<(Compression, Box<dyn Read + Send>)> {
     let mut reader = Peeked::new(reader)?;
     let compression = sniff(reader.fill_buf()?);
     Ok((compression, decoder(reader, compression)?))
 }
 
-fn decoder(reader: impl BufRead + Send + 'static, compression: Compression) -> io::Result<Box<dyn Read + Send>> {
+fn decoder(
+    reader: impl BufRead + Send + 'static,
+    compression: Compression,
+) -> io::Result<Box<dyn Read + Send>> {
     Ok(match compression {
         Compression::None => Box::new(reader),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
@@ -41,7 +49,10 @@ fn decoder(reader: impl BufRead + Send + 'static, compression: Compression) -> i
             Box::new(decoder)
         }
         Compression::Xz => {
-            let stream = liblzma::stream::Stream::new_auto_decoder(XZ_MEMORY_MAX, liblzma::stream::CONCATENATED)?;
+            let stream = liblzma::stream::Stream::new_auto_decoder(
+                XZ_MEMORY_MAX,
+                liblzma::stream::CONCATENATED,
+            )?;
             Box::new(liblzma::bufread::XzDecoder::new_stream(reader, stream))
         }
         Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(reader)),
@@ -60,7 +71,10 @@ impl<R: Read> Peeked<R> {
     fn new(mut inner: R) -> io::Result<Self> {
         let mut head = Vec::with_capacity(Self::HEAD_LEN as usize);
         (&mut inner).take(Self::HEAD_LEN).read_to_end(&mut head)?;
-        Ok(Peeked { head: io::Cursor::new(head), rest: BufReader::with_capacity(BUFFER_LEN, inner) })
+        Ok(Peeked {
+            head: io::Cursor::new(head),
+            rest: BufReader::with_capacity(BUFFER_LEN, inner),
+        })
     }
 }
 

@@ -44,12 +44,22 @@ const IMPLICIT_MAX: usize = 100_000;
 impl Dirs {
     pub fn new(root: OwnedFd) -> Self {
         let slots = (0..SLOTS).map(|_| None).collect();
-        Dirs { root, slots, by_path: HashMap::new(), last: 0, clock: 0, implicit: BTreeSet::new() }
+        Dirs {
+            root,
+            slots,
+            by_path: HashMap::new(),
+            last: 0,
+            clock: 0,
+            implicit: BTreeSet::new(),
+        }
     }
 
     /// Finds a directory by its clean relative path (empty for the root), making what is missing.
     pub fn find(&mut self, path: &[u8]) -> io::Result<usize> {
-        if self.slots[self.last].as_ref().is_some_and(|slot| slot.path == path) {
+        if self.slots[self.last]
+            .as_ref()
+            .is_some_and(|slot| slot.path == path)
+        {
             return Ok(self.last);
         }
         self.clock += 1;
@@ -78,11 +88,15 @@ impl Dirs {
     }
 
     fn slot(&self, index: usize) -> &Slot {
-        self.slots[index].as_ref().expect("an index is used before the next find")
+        self.slots[index]
+            .as_ref()
+            .expect("an index is used before the next find")
     }
 
     fn slot_mut(&mut self, index: usize) -> &mut Slot {
-        self.slots[index].as_mut().expect("an index is used before the next find")
+        self.slots[index]
+            .as_mut()
+            .expect("an index is used before the next find")
     }
 
     pub fn fd(&self, index: usize) -> BorrowedFd<'_> {
@@ -133,7 +147,12 @@ impl Dirs {
 
     fn open_fd(&self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        open_in_root(self.root.as_fd(), Path::new(OsStr::from_bytes(path)), flags, Mode::empty())
+        open_in_root(
+            self.root.as_fd(),
+            Path::new(OsStr::from_bytes(path)),
+            flags,
+            Mode::empty(),
+        )
     }
 
     fn open(&mut self, path: &[u8], depth: usize) -> io::Result<usize> {
@@ -150,7 +169,11 @@ impl Dirs {
         if self.implicit.len() == IMPLICIT_MAX {
             return Err(io::Error::other("too many directories without an entry"));
         }
-        rustix::fs::mkdirat(self.fd(parent), OsStr::from_bytes(name), Mode::from_raw_mode(0o755))?;
+        rustix::fs::mkdirat(
+            self.fd(parent),
+            OsStr::from_bytes(name),
+            Mode::from_raw_mode(0o755),
+        )?;
         self.touch(parent);
         self.implicit.insert(path.to_vec());
         let fd = self.open_fd(path)?;
@@ -161,7 +184,11 @@ impl Dirs {
     fn insert(&mut self, path: &[u8], fd: OwnedFd) -> io::Result<usize> {
         let stat = rustix::fs::fstat(&fd)?;
         // The same directory under another path (through a link) must not put back an older time.
-        if let Some(same) = self.slots.iter().position(|slot| slot.as_ref().is_some_and(|slot| slot.ino == stat.st_ino)) {
+        if let Some(same) = self
+            .slots
+            .iter()
+            .position(|slot| slot.as_ref().is_some_and(|slot| slot.ino == stat.st_ino))
+        {
             let slot = self.slot_mut(same);
             let old = std::mem::replace(&mut slot.path, path.to_vec());
             self.by_path.remove(&old);
@@ -174,9 +201,13 @@ impl Dirs {
             path: path.to_vec(),
             fd,
             ino: stat.st_ino,
-            mtime: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
+            mtime: Timespec {
+                tv_sec: stat.st_mtime,
+                tv_nsec: stat.st_mtime_nsec as _,
+            },
             dirty: false,
-            setgid: stat.st_mode & 0o2000 != 0 && FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
+            setgid: stat.st_mode & 0o2000 != 0
+                && FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
             used: self.clock,
         });
         self.by_path.insert(path.to_vec(), index);
@@ -185,13 +216,17 @@ impl Dirs {
 
     fn free_slot(&mut self) -> io::Result<usize> {
         let used = |slot: &Option<Slot>| slot.as_ref().map_or(0, |slot| slot.used);
-        let oldest = (0..SLOTS).min_by_key(|index| used(&self.slots[*index])).unwrap_or(0);
+        let oldest = (0..SLOTS)
+            .min_by_key(|index| used(&self.slots[*index]))
+            .unwrap_or(0);
         self.close(oldest)?;
         Ok(oldest)
     }
 
     fn close(&mut self, index: usize) -> io::Result<()> {
-        let Some(slot) = self.slots[index].take() else { return Ok(()) };
+        let Some(slot) = self.slots[index].take() else {
+            return Ok(());
+        };
         self.by_path.remove(&slot.path);
         if slot.dirty {
             rustix::fs::futimens(&slot.fd, &times(slot.mtime))?;
@@ -202,7 +237,10 @@ impl Dirs {
 
 /// Both times the same: a tar header has only one that everybody writes.
 pub(super) fn times(mtime: Timespec) -> Timestamps {
-    Timestamps { last_access: mtime, last_modification: mtime }
+    Timestamps {
+        last_access: mtime,
+        last_modification: mtime,
+    }
 }
 
 /// Parent path and name of a clean relative path.

@@ -25,7 +25,15 @@ pub(super) struct OverLimit(pub u64);
 impl<R: Read> Hashed<R> {
     pub fn new(inner: R, limit: u64) -> Self {
         let buffer = vec![0; BUFFER_LEN].into_boxed_slice();
-        Hashed { inner, hasher: Hasher::default(), buffer, start: 0, end: 0, total: 0, limit }
+        Hashed {
+            inner,
+            hasher: Hasher::default(),
+            buffer,
+            start: 0,
+            end: 0,
+            total: 0,
+            limit,
+        }
     }
 
     /// Reads what is left, so that the digest covers the whole stream.

@@ -69,7 +69,10 @@ fn find_in(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<Search> {
 
 /// Opens the directories of layers.
 pub(super) fn open_all(paths: &[PathBuf]) -> Result<Vec<OwnedFd>> {
-    paths.iter().map(|path| open_dir(path).map_err(Error::io("open", path))).collect()
+    paths
+        .iter()
+        .map(|path| open_dir(path).map_err(Error::io("open", path)))
+        .collect()
 }
 
 /// Settles what [`apply`](super::apply) left open, now that the layers below are known (uppermost first).
@@ -93,16 +96,24 @@ pub fn settle(root: &Path, pending: &Pending, lowers: &[PathBuf]) -> Result<()> 
 }
 
 fn entry_error(operation: &'static str, path: &[u8]) -> impl FnOnce(io::Error) -> Error {
-    move |source| Error::Entry { operation, entry: String::from_utf8_lossy(path).into_owned(), source }
+    move |source| Error::Entry {
+        operation,
+        entry: String::from_utf8_lossy(path).into_owned(),
+        source,
+    }
 }
 
 /// Gives a directory the attributes that it has below.
 fn take_over(root: BorrowedFd<'_>, path: &[u8], lowers: &[OwnedFd]) -> io::Result<()> {
-    let Some(below) = find(lowers, path)? else { return Ok(()) };
+    let Some(below) = find(lowers, path)? else {
+        return Ok(());
+    };
     if FileType::from_raw_mode(below.stat.st_mode) != FileType::Directory {
         return Ok(());
     }
-    let Search::Found(own) = find_in(root, path)? else { return Ok(()) };
+    let Search::Found(own) = find_in(root, path)? else {
+        return Ok(());
+    };
     let (_, name) = split(path);
     copy_metadata(&below, &own.dir, OsStr::from_bytes(name))
 }
@@ -110,7 +121,10 @@ fn take_over(root: BorrowedFd<'_>, path: &[u8], lowers: &[OwnedFd]) -> io::Resul
 /// Copies owner, xattrs, mode and times of `from`, whose name is `name`, to `name` in `dir`.
 fn copy_metadata(from: &Found, dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
     let stat = &from.stat;
-    let owner = (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
+    let owner = (
+        Some(Uid::from_raw(stat.st_uid)),
+        Some(Gid::from_raw(stat.st_gid)),
+    );
     rustix::fs::chownat(dir, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
     for (key, value) in xattrs(from.dir.as_fd(), name)? {
         if !key.starts_with(b"trusted.overlay.") {
@@ -118,7 +132,12 @@ fn copy_metadata(from: &Found, dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
         }
     }
     if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
-        rustix::fs::chmodat(dir, name, Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty())?;
+        rustix::fs::chmodat(
+            dir,
+            name,
+            Mode::from_raw_mode(stat.st_mode & 0o7777),
+            AtFlags::empty(),
+        )?;
     }
     rustix::fs::utimensat(dir, name, &stat_times(stat), AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(())
@@ -126,27 +145,46 @@ fn copy_metadata(from: &Found, dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
 
 pub(super) fn stat_times(stat: &Stat) -> Timestamps {
     Timestamps {
-        last_access: Timespec { tv_sec: stat.st_atime, tv_nsec: stat.st_atime_nsec as _ },
-        last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
+        last_access: Timespec {
+            tv_sec: stat.st_atime,
+            tv_nsec: stat.st_atime_nsec as _,
+        },
+        last_modification: Timespec {
+            tv_sec: stat.st_mtime,
+            tv_nsec: stat.st_mtime_nsec as _,
+        },
     }
 }
 
 /// Makes a hard link whose target lies below: the target is copied up to its own path first, as overlayfs would.
 fn link(root: BorrowedFd<'_>, path: &[u8], target: &[u8], lowers: &[OwnedFd]) -> Result<()> {
     let shown = || String::from_utf8_lossy(path).into_owned();
-    let refused = |why| Error::Refused { entry: shown(), why };
-    if let Search::Below | Search::Hidden = find_in(root, target).map_err(entry_error("link", path))? {
+    let refused = |why| Error::Refused {
+        entry: shown(),
+        why,
+    };
+    if let Search::Below | Search::Hidden =
+        find_in(root, target).map_err(entry_error("link", path))?
+    {
         let below = find(lowers, target).map_err(entry_error("link", path))?;
         let below = below.ok_or_else(|| refused("a hard link to a file that does not exist"))?;
         copy_up(root, &below, target).map_err(entry_error("copy up the target of", path))?;
     }
     let found = |path: &[u8]| -> Result<OwnedFd> {
         let parent = Path::new(OsStr::from_bytes(split(path).0));
-        hull_sys::path::open_in_root(root, parent, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
-            .map_err(|error| entry_error("link", path)(error.into()))
+        hull_sys::path::open_in_root(
+            root,
+            parent,
+            OFlags::RDONLY | OFlags::DIRECTORY,
+            Mode::empty(),
+        )
+        .map_err(|error| entry_error("link", path)(error.into()))
     };
     let (from, to) = (found(target)?, found(path)?);
-    let (from_name, to_name) = (OsStr::from_bytes(split(target).1), OsStr::from_bytes(split(path).1));
+    let (from_name, to_name) = (
+        OsStr::from_bytes(split(target).1),
+        OsStr::from_bytes(split(path).1),
+    );
     match rustix::fs::linkat(&from, from_name, &to, to_name, AtFlags::empty()) {
         // A later member of the same name won.
         Ok(()) | Err(Errno::EXIST) => Ok(()),
@@ -159,7 +197,12 @@ fn copy_up(root: BorrowedFd<'_>, below: &Found, target: &[u8]) -> io::Result<()>
     let name = OsStr::from_bytes(name);
     let parent = Path::new(OsStr::from_bytes(parent));
     hull_sys::path::mkdir_all_in_root(root, parent, Mode::from_raw_mode(0o755))?;
-    let dir = hull_sys::path::open_in_root(root, parent, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+    let dir = hull_sys::path::open_in_root(
+        root,
+        parent,
+        OFlags::RDONLY | OFlags::DIRECTORY,
+        Mode::empty(),
+    )?;
     copy_node(below.dir.as_fd(), name, &below.stat, dir.as_fd(), name)?;
     copy_metadata(below, &dir, name)
 }
@@ -177,7 +220,8 @@ pub(super) fn copy_node(
         FileType::RegularFile => {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let source = File::from(rustix::fs::openat(from, from_name, flags, Mode::empty())?);
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let flags =
+                OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let target = File::from(rustix::fs::openat(to, name, flags, mode)?);
             copy_content(&source, &target)
         }

@@ -15,12 +15,11 @@ mod lower;
 
 pub mod tar;
 
-pub use apply::{ApplyOptions, Applied, Pending, apply};
+pub use apply::{Applied, ApplyOptions, Pending, apply};
 
 pub use compress::{decompress, decompress_detect};
 
 pub use lower::settle;
-
 
 /// Prefix of the names that delete (image-spec `layer.md`, "Whiteouts").
 pub const WHITEOUT_PREFIX: &[u8] = b".wh.";

@@ -27,7 +27,11 @@ const ZFS: i64 = 0x2fc1_2fc1;
 /// [`Error::Driver`] for a name that does not exist, or a driver that cannot work here: it says what is missing.
 pub fn open(driver: Option<&str>, root: &Path, db: Db) -> Result<Arc<dyn Snapshotter>> {
     std::fs::create_dir_all(root).map_err(Error::io("create", root))?;
-    let in_use = db.read(snapshots::list)?.into_iter().next().map(|snapshot| snapshot.driver);
+    let in_use = db
+        .read(snapshots::list)?
+        .into_iter()
+        .next()
+        .map(|snapshot| snapshot.driver);
     let chosen: Arc<dyn Snapshotter> = match (driver, in_use) {
         (Some(name), _) => open_named(name, root, db)?,
         (None, Some(name)) => open_named(&name, root, db)?,
@@ -45,17 +49,26 @@ fn open_first(root: &Path, db: Db) -> Result<Arc<dyn Snapshotter>> {
             other => return other,
         }
     }
-    Err(Error::Driver { driver: "(any)".to_owned(), why: reasons.join("; ") })
+    Err(Error::Driver {
+        driver: "(any)".to_owned(),
+        why: reasons.join("; "),
+    })
 }
 
 fn open_named(name: &str, root: &Path, db: Db) -> Result<Arc<dyn Snapshotter>> {
-    let unusable = |why: String| Error::Driver { driver: name.to_owned(), why };
+    let unusable = |why: String| Error::Driver {
+        driver: name.to_owned(),
+        why,
+    };
     match name {
         "overlay2" | "overlay" => {
             check_overlay(root).map_err(unusable)?;
             Ok(Arc::new(Overlay::open("overlay2", "overlay", root, db)?))
         }
-        _ => Err(unusable(format!("there is no such driver; choose one of {}", DRIVERS.join(", ")))),
+        _ => Err(unusable(format!(
+            "there is no such driver; choose one of {}",
+            DRIVERS.join(", ")
+        ))),
     }
 }
 
@@ -65,7 +78,10 @@ fn check_overlay(root: &Path) -> std::result::Result<(), String> {
         return Err("the kernel has no overlayfs (try: modprobe overlay)".to_owned());
     }
     match backing(root) {
-        OVERLAY => Err(format!("{} lies on overlayfs, which cannot be an upper layer", root.display())),
+        OVERLAY => Err(format!(
+            "{} lies on overlayfs, which cannot be an upper layer",
+            root.display()
+        )),
         _ => Ok(()),
     }
 }

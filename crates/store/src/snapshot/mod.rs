@@ -19,9 +19,9 @@
 //! `commit_layer(chain0, "pull-1-0", None, ..)`, `commit_layer(chain1, "pull-1-1", Some(chain0), ..)`,
 //! `prepare(container, Some(chain1))`, run, `remove(container)`.
 
+mod choose;
 mod overlay;
 mod rows;
-mod choose;
 
 use std::path::PathBuf;
 
@@ -91,7 +91,13 @@ pub trait Snapshotter: Send + Sync {
     fn stage(&self, key: &str) -> Result<PathBuf>;
 
     /// Commits a staged layer as `name` on `parent`, after settling what needed the layers below.
-    fn commit_layer(&self, name: &str, key: &str, parent: Option<&str>, pending: &Pending) -> Result<()>;
+    fn commit_layer(
+        &self,
+        name: &str,
+        key: &str,
+        parent: Option<&str>,
+        pending: &Pending,
+    ) -> Result<()>;
 
     /// Commits an active snapshot made by [`prepare`](Self::prepare) as `name`; nobody may write to it any more.
     fn commit(&self, name: &str, key: &str) -> Result<()>;

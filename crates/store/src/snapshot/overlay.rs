@@ -42,7 +42,9 @@ impl Overlay {
             fs::create_dir(&work).map_err(Error::io("create", &work))?;
         }
         let mode = match parent {
-            Some(parent) => fs::metadata(parent).map_err(Error::io("stat", parent))?.permissions(),
+            Some(parent) => fs::metadata(parent)
+                .map_err(Error::io("stat", parent))?
+                .permissions(),
             None => Permissions::from_mode(0o755),
         };
         fs::set_permissions(&files, mode).map_err(Error::io("set mode of", &files))?;
@@ -72,11 +74,16 @@ impl Overlay {
         };
         let upper = below.as_ref().map(|chain| self.files(&chain.own));
         let made = self.make(kind == Kind::Active, upper.as_deref())?;
-        let own = self.rows.insert(key, parent, kind, &made).inspect_err(|_| {
-            // The sweep removes what cannot be removed now.
-            let _ = remove_path(&made);
-        })?;
-        let parents = below.map_or_else(Vec::new, |Chain { own, parents }| [vec![own], parents].concat());
+        let own = self
+            .rows
+            .insert(key, parent, kind, &made)
+            .inspect_err(|_| {
+                // The sweep removes what cannot be removed now.
+                let _ = remove_path(&made);
+            })?;
+        let parents = below.map_or_else(Vec::new, |Chain { own, parents }| {
+            [vec![own], parents].concat()
+        });
         Ok(self.mounts_of(&Chain { own, parents }))
     }
 
@@ -86,11 +93,19 @@ impl Overlay {
 
     fn mounts_of(&self, chain: &Chain) -> Vec<Mount> {
         let own = self.files(&chain.own);
-        let mut lowers: Vec<PathBuf> = chain.parents.iter().map(|parent| self.files(parent)).collect();
+        let mut lowers: Vec<PathBuf> = chain
+            .parents
+            .iter()
+            .map(|parent| self.files(parent))
+            .collect();
         match chain.own.kind {
             Kind::Active => {
                 let work = self.rows.dir(&chain.own).join("work");
-                if lowers.is_empty() { vec![bind(&own, "rw")] } else { vec![self.join(&lowers, Some((&own, &work)))] }
+                if lowers.is_empty() {
+                    vec![bind(&own, "rw")]
+                } else {
+                    vec![self.join(&lowers, Some((&own, &work)))]
+                }
             }
             Kind::Committed | Kind::View => {
                 if chain.own.kind == Kind::Committed {
@@ -106,8 +121,10 @@ impl Overlay {
     }
 
     fn join(&self, lowers: &[PathBuf], upper: Option<(&Path, &Path)>) -> Mount {
-        let mut options: Vec<String> =
-            lowers.iter().map(|lower| format!("lowerdir+={}", lower.display())).collect();
+        let mut options: Vec<String> = lowers
+            .iter()
+            .map(|lower| format!("lowerdir+={}", lower.display()))
+            .collect();
         if let Some((upper, work)) = upper {
             options.push(format!("upperdir={}", upper.display()));
             options.push(format!("workdir={}", work.display()));
@@ -128,7 +145,11 @@ impl Overlay {
     }
 
     fn lowers(&self, chain: &Chain) -> Vec<PathBuf> {
-        chain.parents.iter().map(|parent| self.files(parent)).collect()
+        chain
+            .parents
+            .iter()
+            .map(|parent| self.files(parent))
+            .collect()
     }
 
     fn measured(&self, key: &str) -> Result<Usage> {
@@ -163,13 +184,22 @@ impl Snapshotter for Overlay {
 
     fn stage(&self, key: &str) -> Result<PathBuf> {
         let made = self.make(false, None)?;
-        let own = self.rows.insert(key, None, Kind::Active, &made).inspect_err(|_| {
-            let _ = remove_path(&made);
-        })?;
+        let own = self
+            .rows
+            .insert(key, None, Kind::Active, &made)
+            .inspect_err(|_| {
+                let _ = remove_path(&made);
+            })?;
         Ok(self.files(&own))
     }
 
-    fn commit_layer(&self, name: &str, key: &str, parent: Option<&str>, pending: &Pending) -> Result<()> {
+    fn commit_layer(
+        &self,
+        name: &str,
+        key: &str,
+        parent: Option<&str>,
+        pending: &Pending,
+    ) -> Result<()> {
         let own = self.rows.active(key)?;
         let lowers = match parent {
             Some(parent) => {
@@ -220,7 +250,10 @@ impl Snapshotter for Overlay {
 
     fn diff_source(&self, key: &str) -> Result<DiffSource> {
         let chain = self.rows.chain(key)?;
-        Ok(DiffSource::Upper { upper: self.files(&chain.own), lowers: self.lowers(&chain) })
+        Ok(DiffSource::Upper {
+            upper: self.files(&chain.own),
+            lowers: self.lowers(&chain),
+        })
     }
 
     fn inspect_data(&self, key: &str) -> Result<Vec<(&'static str, String)>> {
@@ -228,7 +261,10 @@ impl Snapshotter for Overlay {
         let mut data = Vec::new();
         let lowers = self.lowers(&chain);
         if !lowers.is_empty() {
-            let joined: Vec<_> = lowers.iter().map(|lower| lower.display().to_string()).collect();
+            let joined: Vec<_> = lowers
+                .iter()
+                .map(|lower| lower.display().to_string())
+                .collect();
             data.push(("LowerDir", joined.join(":")));
         }
         let dir = self.rows.dir(&chain.own);
@@ -241,7 +277,10 @@ impl Snapshotter for Overlay {
     fn status(&self) -> Vec<(String, String)> {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         vec![
-            pair("Backing Filesystem", super::choose::backing_name(self.rows.root())),
+            pair(
+                "Backing Filesystem",
+                super::choose::backing_name(self.rows.root()),
+            ),
             pair("Supports d_type", "true"),
             pair("Using metacopy", "false"),
             pair("Native Overlay Diff", "true"),

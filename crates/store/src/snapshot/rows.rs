@@ -44,27 +44,41 @@ impl Rows {
 
     pub fn get(&self, key: &str) -> Result<Snapshot> {
         let found = self.db.read(|tx| snapshots::find(tx, key))?;
-        found.filter(|found| found.driver == self.driver).ok_or_else(|| Error::SnapshotNotFound(key.to_owned()))
+        found
+            .filter(|found| found.driver == self.driver)
+            .ok_or_else(|| Error::SnapshotNotFound(key.to_owned()))
     }
 
     pub fn chain(&self, key: &str) -> Result<Chain> {
         let rows = match self.db.read(|tx| snapshots::chain(tx, key)) {
-            Err(error) if error.is_not_found() => return Err(Error::SnapshotNotFound(key.to_owned())),
+            Err(error) if error.is_not_found() => {
+                return Err(Error::SnapshotNotFound(key.to_owned()));
+            }
             other => other?,
         };
         let mut rows = rows.into_iter();
         let own = rows.next().filter(|own| own.driver == self.driver);
         let own = own.ok_or_else(|| Error::SnapshotNotFound(key.to_owned()))?;
-        Ok(Chain { own, parents: rows.collect() })
+        Ok(Chain {
+            own,
+            parents: rows.collect(),
+        })
     }
 
     /// A directory that no row names yet, to be filled and then given to [`Rows::insert`].
     pub fn temporary(&self) -> PathBuf {
-        self.root.join(format!("new-{:016x}", rand::random::<u64>()))
+        self.root
+            .join(format!("new-{:016x}", rand::random::<u64>()))
     }
 
     /// Makes the row of a snapshot whose files lie in `made`, and gives the directory its number.
-    pub fn insert(&self, key: &str, parent: Option<&str>, kind: Kind, made: &Path) -> Result<Snapshot> {
+    pub fn insert(
+        &self,
+        key: &str,
+        parent: Option<&str>,
+        kind: Kind,
+        made: &Path,
+    ) -> Result<Snapshot> {
         let created = now();
         self.db.try_write(|tx| {
             self.check_free(tx, key)?;
@@ -114,12 +128,22 @@ impl Rows {
         let own = self.get(key)?;
         match own.kind {
             Kind::Active => Ok(own),
-            kind => Err(Error::SnapshotState { operation: "commit", key: key.to_owned(), state: kind.as_str() }),
+            kind => Err(Error::SnapshotState {
+                operation: "commit",
+                key: key.to_owned(),
+                state: kind.as_str(),
+            }),
         }
     }
 
     /// Makes an active snapshot a committed one of another name; a staged layer gets its parent here.
-    pub fn commit(&self, name: &str, key: &str, parent: Option<Option<&str>>, usage: Usage) -> Result<()> {
+    pub fn commit(
+        &self,
+        name: &str,
+        key: &str,
+        parent: Option<Option<&str>>,
+        usage: Usage,
+    ) -> Result<()> {
         self.db.try_write(|tx| {
             self.check_free(tx, name)?;
             if let Some(parent) = parent {
@@ -151,17 +175,27 @@ impl Rows {
 
     pub fn walk(&self) -> Result<Vec<Info>> {
         let rows = self.db.read(snapshots::list)?;
-        Ok(rows.into_iter().filter(|row| row.driver == self.driver).map(info).collect())
+        Ok(rows
+            .into_iter()
+            .filter(|row| row.driver == self.driver)
+            .map(info)
+            .collect())
     }
 
     /// Directories that no row names, to be removed; and rows whose directory is gone are removed at once.
     pub fn strays(&self) -> Result<(Vec<PathBuf>, usize)> {
         let rows = self.db.read(snapshots::list)?;
-        let rows: Vec<_> = rows.into_iter().filter(|row| row.driver == self.driver).collect();
+        let rows: Vec<_> = rows
+            .into_iter()
+            .filter(|row| row.driver == self.driver)
+            .collect();
         let mut strays = Vec::new();
         for entry in fs::read_dir(&self.root).map_err(Error::io("list", &self.root))? {
             let entry = entry.map_err(Error::io("list", &self.root))?;
-            let number = entry.file_name().to_str().and_then(|name| name.parse::<i64>().ok());
+            let number = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<i64>().ok());
             if !rows.iter().any(|row| Some(row.n) == number) {
                 strays.push(entry.path());
             }
@@ -176,7 +210,12 @@ impl Rows {
 }
 
 pub(super) fn info(row: Snapshot) -> Info {
-    Info { key: row.key, parent: row.parent, kind: row.kind, created: row.created }
+    Info {
+        key: row.key,
+        parent: row.parent,
+        kind: row.kind,
+        created: row.created,
+    }
 }
 
 /// Now, RFC 3339 in UTC.

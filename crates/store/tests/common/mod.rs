@@ -22,7 +22,14 @@ pub fn mknod(path: &Path, kind: char, major: u32, minor: u32) {
         'b' => FileType::BlockDevice,
         _ => FileType::Fifo,
     };
-    mknodat(CWD, path, kind, Mode::from_raw_mode(0o640), makedev(major, minor)).unwrap();
+    mknodat(
+        CWD,
+        path,
+        kind,
+        Mode::from_raw_mode(0o640),
+        makedev(major, minor),
+    )
+    .unwrap();
 }
 
 /// One line per file: path, kind, attributes, content's digest, names of the same file, xattrs. The root's own times are
@@ -41,9 +48,18 @@ pub fn tree(root: &Path) -> Vec<String> {
     lines
 }
 
-fn visit(root: &Path, path: &Path, lines: &mut Vec<String>, inodes: &mut BTreeMap<u64, Vec<String>>) {
+fn visit(
+    root: &Path,
+    path: &Path,
+    lines: &mut Vec<String>,
+    inodes: &mut BTreeMap<u64, Vec<String>>,
+) {
     let metadata = std::fs::symlink_metadata(path).unwrap();
-    let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+    let name = path
+        .strip_prefix(root)
+        .unwrap()
+        .to_string_lossy()
+        .into_owned();
     let kind = metadata.file_type();
     let detail = if kind.is_dir() {
         "d".to_owned()
@@ -53,14 +69,31 @@ fn visit(root: &Path, path: &Path, lines: &mut Vec<String>, inodes: &mut BTreeMa
         let digest = hull_oci::Digest::sha256_of(&std::fs::read(path).unwrap());
         format!("f size={} {}", metadata.len(), digest.short())
     } else {
-        let letter = if kind.is_char_device() { 'c' } else if kind.is_block_device() { 'b' } else { 'p' };
+        let letter = if kind.is_char_device() {
+            'c'
+        } else if kind.is_block_device() {
+            'b'
+        } else {
+            'p'
+        };
         let device = metadata.rdev();
-        format!("{letter} dev={}:{}", rustix::fs::major(device), rustix::fs::minor(device))
+        format!(
+            "{letter} dev={}:{}",
+            rustix::fs::major(device),
+            rustix::fs::minor(device)
+        )
     };
-    let time = if name.is_empty() { String::new() } else { format!("{}.{:09}", metadata.mtime(), metadata.mtime_nsec()) };
+    let time = if name.is_empty() {
+        String::new()
+    } else {
+        format!("{}.{:09}", metadata.mtime(), metadata.mtime_nsec())
+    };
     let mode = metadata.mode() & 0o7777;
     let (uid, gid) = (metadata.uid(), metadata.gid());
-    lines.push(format!("{name} {detail} mode={mode:o} owner={uid}:{gid} time={time} xattrs={}", xattrs(path)));
+    lines.push(format!(
+        "{name} {detail} mode={mode:o} owner={uid}:{gid} time={time} xattrs={}",
+        xattrs(path)
+    ));
     if !kind.is_dir() && metadata.nlink() > 1 {
         inodes.entry(metadata.ino()).or_default().push(name);
     }
@@ -75,11 +108,17 @@ fn xattrs(path: &Path) -> String {
     let mut list = vec![0u8; 65536];
     let length = rustix::fs::llistxattr(path, list.as_mut_slice()).unwrap();
     let mut found = Vec::new();
-    for name in list[..length].split(|b| *b == 0).filter(|name| !name.is_empty()) {
+    for name in list[..length]
+        .split(|b| *b == 0)
+        .filter(|name| !name.is_empty())
+    {
         let name = std::str::from_utf8(name).unwrap();
         let mut value = vec![0u8; 65536];
         let length = rustix::fs::lgetxattr(path, name, value.as_mut_slice()).unwrap();
-        let hex: String = value[..length].iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = value[..length]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         found.push(format!("{name}={hex}"));
     }
     found.sort();
@@ -111,7 +150,13 @@ pub fn zoo(root: &Path) {
     chown(root.join("suid"), Some(1000), Some(2000)).unwrap();
     chown(root.join("a/file"), Some(0), Some(50)).unwrap();
     chown(root.join("setgid"), Some(0), Some(50)).unwrap();
-    let modes = [("suid", 0o4755), ("sticky", 0o1777), ("setgid", 0o2775), ("empty", 0o000), ("a/file", 0o600)];
+    let modes = [
+        ("suid", 0o4755),
+        ("sticky", 0o1777),
+        ("setgid", 0o2775),
+        ("empty", 0o000),
+        ("a/file", 0o600),
+    ];
     for (name, mode) in modes {
         std::fs::set_permissions(root.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
     }
@@ -131,8 +176,17 @@ pub fn zoo(root: &Path) {
     rustix::fs::setxattr(root.join("a/file"), "user.note", b"v\0w", flags).unwrap();
     let capability = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     rustix::fs::setxattr(root.join("suid"), "security.capability", &capability, flags).unwrap();
-    for (name, nanos) in [("a/file", 123_456_789), ("a/b", 1), ("a", 999_999_999), ("suid", 0)] {
-        let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::new(1_234_567_890, nanos);
-        std::fs::File::open(root.join(name)).unwrap().set_modified(time).unwrap();
+    for (name, nanos) in [
+        ("a/file", 123_456_789),
+        ("a/b", 1),
+        ("a", 999_999_999),
+        ("suid", 0),
+    ] {
+        let time =
+            std::time::SystemTime::UNIX_EPOCH + std::time::Duration::new(1_234_567_890, nanos);
+        std::fs::File::open(root.join(name))
+            .unwrap()
+            .set_modified(time)
+            .unwrap();
     }
 }

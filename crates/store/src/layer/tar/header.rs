@@ -35,15 +35,21 @@ pub(super) fn number(field: &[u8]) -> Option<i64> {
     let start = field.iter().position(|b| !blank(b)).unwrap_or(field.len());
     let field = &field[start..];
     let end = field.iter().position(blank).unwrap_or(field.len());
-    field[..end].iter().try_fold(0i64, |value, digit| match digit {
-        b'0'..=b'7' => value.checked_mul(8)?.checked_add(i64::from(digit - b'0')),
-        _ => None,
-    })
+    field[..end]
+        .iter()
+        .try_fold(0i64, |value, digit| match digit {
+            b'0'..=b'7' => value.checked_mul(8)?.checked_add(i64::from(digit - b'0')),
+            _ => None,
+        })
 }
 
 fn base256(field: &[u8]) -> Option<i64> {
     let negative = field[0] & 0x40 != 0;
-    let first = if negative { field[0] | 0x80 } else { field[0] & 0x7f };
+    let first = if negative {
+        field[0] | 0x80
+    } else {
+        field[0] & 0x7f
+    };
     let fill = if negative { 0xff } else { 0 };
     let mut value: i64 = if negative { -1 } else { 0 };
     for (at, byte) in std::iter::once(&first).chain(&field[1..]).enumerate() {
@@ -58,8 +64,16 @@ fn base256(field: &[u8]) -> Option<i64> {
 
 /// Whether the checksum fits; both the signed and the unsigned sum are accepted, as everywhere.
 pub(super) fn checksum_ok(block: &Block) -> bool {
-    let Some(stored) = number(&block[148..156]) else { return false };
-    let at = |index: usize| if (148..156).contains(&index) { b' ' } else { block[index] };
+    let Some(stored) = number(&block[148..156]) else {
+        return false;
+    };
+    let at = |index: usize| {
+        if (148..156).contains(&index) {
+            b' '
+        } else {
+            block[index]
+        }
+    };
     let unsigned: i64 = (0..BLOCK_LEN).map(|index| i64::from(at(index))).sum();
     let signed: i64 = (0..BLOCK_LEN).map(|index| i64::from(at(index) as i8)).sum();
     stored == unsigned || stored == signed
@@ -78,7 +92,11 @@ mod tests {
         assert_eq!(number(b"12x"), None);
         assert_eq!(number(&[0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]), Some(256));
         assert_eq!(number(&[0xff; 12]), Some(-1));
-        assert_eq!(number(&[0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]), None, "more than 63 bits");
+        assert_eq!(
+            number(&[0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]),
+            None,
+            "more than 63 bits"
+        );
     }
 
     proptest! {

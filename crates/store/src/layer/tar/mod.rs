@@ -74,12 +74,23 @@ pub struct Entry {
 
 impl Entry {
     fn clear(&mut self) {
-        let Entry { path, link, xattrs, .. } = self;
+        let Entry {
+            path, link, xattrs, ..
+        } = self;
         path.clear();
         link.clear();
         xattrs.clear();
-        let (path, link, xattrs) = (std::mem::take(path), std::mem::take(link), std::mem::take(xattrs));
-        *self = Entry { path, link, xattrs, ..Entry::default() };
+        let (path, link, xattrs) = (
+            std::mem::take(path),
+            std::mem::take(link),
+            std::mem::take(xattrs),
+        );
+        *self = Entry {
+            path,
+            link,
+            xattrs,
+            ..Entry::default()
+        };
     }
 
     /// The path for messages.

@@ -53,10 +53,14 @@ impl Extra {
             b"GNU.sparse.map" => self.sparse.map = Some(value.to_vec()),
             b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => {
                 let even = self.sparse.pieces.len().is_multiple_of(2);
-                if even != (key == b"GNU.sparse.offset") || self.sparse.pieces.len() >= 2 * super::SPARSE_PIECES_MAX {
+                if even != (key == b"GNU.sparse.offset")
+                    || self.sparse.pieces.len() >= 2 * super::SPARSE_PIECES_MAX
+                {
                     return Err("malformed pax sparse map");
                 }
-                self.sparse.pieces.push(decimal(value)?.ok_or("malformed pax sparse map")?);
+                self.sparse
+                    .pieces
+                    .push(decimal(value)?.ok_or("malformed pax sparse map")?);
             }
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
@@ -114,7 +118,10 @@ pub(super) fn decimal(value: &[u8]) -> Result<Option<u64>, &'static str> {
         _ => None,
     });
     // The kernel's sizes, offsets and times are signed.
-    parsed.filter(|value| i64::try_from(*value).is_ok()).map(Some).ok_or("malformed number in pax header")
+    parsed
+        .filter(|value| i64::try_from(*value).is_ok())
+        .map(Some)
+        .ok_or("malformed number in pax header")
 }
 
 /// `[-]seconds[.fraction]`; digits beyond nanoseconds are cut off towards the past, as Go does.
@@ -131,7 +138,11 @@ fn time(value: &[u8]) -> Option<(i64, u32)> {
         return None;
     }
     let seconds = i64::try_from(decimal(whole).ok()??).ok()?;
-    let digits = fraction.iter().copied().chain(std::iter::repeat(b'0')).take(9);
+    let digits = fraction
+        .iter()
+        .copied()
+        .chain(std::iter::repeat(b'0'))
+        .take(9);
     let nanos = digits.fold(0u32, |sum, digit| sum * 10 + u32::from(digit - b'0'));
     match (negative, nanos) {
         (false, nanos) => Some((seconds, nanos)),
@@ -148,9 +159,13 @@ mod tests {
     #[test]
     fn records_and_times() {
         let mut extra = Extra::default();
-        extra.parse(b"12 path=a/b\n22 SCHILY.xattr.u.a=v\n20 mtime=1350244992.5\n").unwrap_err();
+        extra
+            .parse(b"12 path=a/b\n22 SCHILY.xattr.u.a=v\n20 mtime=1350244992.5\n")
+            .unwrap_err();
         let mut extra = Extra::default();
-        extra.parse(b"12 path=a/b\n22 SCHILY.xattr.u.a=v\n22 mtime=1350244992.5\n").unwrap();
+        extra
+            .parse(b"12 path=a/b\n22 SCHILY.xattr.u.a=v\n22 mtime=1350244992.5\n")
+            .unwrap();
         assert_eq!(extra.path.as_deref(), Some(&b"a/b"[..]));
         assert_eq!(extra.xattrs, [(b"u.a".to_vec(), b"v".to_vec())]);
         assert_eq!(extra.mtime, Some((1350244992, 500_000_000)));
@@ -158,7 +173,10 @@ mod tests {
         assert_eq!(time(b"-1"), Some((-1, 0)));
         assert_eq!(time(b"1.1234567899"), Some((1, 123_456_789)));
         assert_eq!(time(b"x"), None);
-        assert_eq!(decimal(b"18446744073709551615"), Err("malformed number in pax header"));
+        assert_eq!(
+            decimal(b"18446744073709551615"),
+            Err("malformed number in pax header")
+        );
     }
 
     proptest! {

@@ -50,20 +50,34 @@ fn flag(byte: u8) -> Flag {
 
 /// What an error of the input means for the layer.
 pub(in crate::layer) fn damaged(error: io::Error) -> Error {
-    if let Some(over) = error.get_ref().and_then(|inner| inner.downcast_ref::<OverLimit>()) {
-        return Error::Bomb { limit: over.0, unit: "bytes" };
+    if let Some(over) = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<OverLimit>())
+    {
+        return Error::Bomb {
+            limit: over.0,
+            unit: "bytes",
+        };
     }
     let what = match error.kind() {
         io::ErrorKind::UnexpectedEof => "it ends in the middle",
         _ => "reading it failed",
     };
-    Error::BadLayer { what: what.to_owned(), source: Some(error) }
+    Error::BadLayer {
+        what: what.to_owned(),
+        source: Some(error),
+    }
 }
 
 impl<R: BufRead> Reader<R> {
     /// Reads from `input`, which should have a buffer of 64 KiB or more.
     pub fn new(input: R) -> Self {
-        Reader { input, left: 0, padding: 0, ended: false }
+        Reader {
+            input,
+            left: 0,
+            padding: 0,
+            ended: false,
+        }
     }
 
     /// Moves to the next member and fills `entry`; false at the archive's end. What was not read of the member before is
@@ -76,7 +90,11 @@ impl<R: BufRead> Reader<R> {
         loop {
             let Some(block) = self.header()? else {
                 let dangling = long_name.is_some() || long_link.is_some() || extra.path.is_some();
-                return if dangling { Err(Error::bad_layer("extension header without a member")) } else { Ok(false) };
+                return if dangling {
+                    Err(Error::bad_layer("extension header without a member"))
+                } else {
+                    Ok(false)
+                };
             };
             let size = number(&block[124..136]).and_then(|size| u64::try_from(size).ok());
             let size = size.ok_or_else(|| Error::bad_layer("malformed size in a header"))?;
@@ -183,12 +201,16 @@ impl<R: BufRead> Reader<R> {
         if block == [0; BLOCK_LEN] {
             self.ended = true;
             return match self.block()? {
-                Some(second) if second != [0; BLOCK_LEN] => Err(Error::bad_layer("data after the end marker")),
+                Some(second) if second != [0; BLOCK_LEN] => {
+                    Err(Error::bad_layer("data after the end marker"))
+                }
                 Some(_) | None => Ok(None),
             };
         }
         if !checksum_ok(&block) {
-            return Err(Error::bad_layer("header checksum is wrong: not a tar archive, or damaged"));
+            return Err(Error::bad_layer(
+                "header checksum is wrong: not a tar archive, or damaged",
+            ));
         }
         Ok(Some(block))
     }
@@ -196,7 +218,9 @@ impl<R: BufRead> Reader<R> {
     /// An extension's data, whole.
     fn document(&mut self, size: u64, limit: u64) -> Result<Vec<u8>> {
         if size > limit {
-            return Err(Error::bad_layer(format!("extension header of {size} bytes, more than {limit}")));
+            return Err(Error::bad_layer(format!(
+                "extension header of {size} bytes, more than {limit}"
+            )));
         }
         self.start_data(size);
         let mut data = Vec::with_capacity(size.min(64 << 10) as usize);
@@ -221,7 +245,9 @@ impl<R: BufRead> Reader<R> {
         let field = |range: std::ops::Range<usize>| {
             number(&block[range]).ok_or_else(|| Error::bad_layer("malformed number in a header"))
         };
-        let unsigned = |value: i64| u64::try_from(value).map_err(|_| Error::bad_layer("negative number in a header"));
+        let unsigned = |value: i64| {
+            u64::try_from(value).map_err(|_| Error::bad_layer("negative number in a header"))
+        };
         entry.kind = kind;
         entry.mode = (field(100..108)? & 0o7777) as u32;
         entry.uid = unsigned(field(108..116)?)?;
@@ -230,7 +256,9 @@ impl<R: BufRead> Reader<R> {
         entry.link.extend_from_slice(text(&block[157..257]));
         let format = format(block);
         if format != Format::V7 && matches!(kind, Kind::CharDevice | Kind::BlockDevice) {
-            let device = |value: i64| u32::try_from(value).map_err(|_| Error::bad_layer("device number too large"));
+            let device = |value: i64| {
+                u32::try_from(value).map_err(|_| Error::bad_layer("device number too large"))
+            };
             entry.dev_major = device(field(329..337)?)?;
             entry.dev_minor = device(field(337..345)?)?;
         }
@@ -275,7 +303,9 @@ impl<R: BufRead> Reader<R> {
             if self.left < BLOCK_LEN as u64 {
                 return Err(Error::bad_layer("malformed sparse map"));
             }
-            let block = self.block()?.ok_or_else(|| damaged(io::ErrorKind::UnexpectedEof.into()))?;
+            let block = self
+                .block()?
+                .ok_or_else(|| damaged(io::ErrorKind::UnexpectedEof.into()))?;
             self.left -= BLOCK_LEN as u64;
             match map.feed(&block) {
                 Ok(Some(map)) => return Ok(map),
@@ -289,7 +319,9 @@ impl<R: BufRead> Reader<R> {
         let bad = || Error::bad_layer("malformed sparse map");
         let (mut map, mut more, real_size) = sparse::gnu_header(block).ok_or_else(bad)?;
         while more {
-            let block = self.block()?.ok_or_else(|| damaged(io::ErrorKind::UnexpectedEof.into()))?;
+            let block = self
+                .block()?
+                .ok_or_else(|| damaged(io::ErrorKind::UnexpectedEof.into()))?;
             more = sparse::gnu_extension(&block, &mut map).ok_or_else(bad)?;
         }
         self.start_data(stored);

@@ -52,7 +52,12 @@ pub(super) fn pax_map(keys: &SparseKeys) -> Option<Option<Map>> {
     if !numbers.len().is_multiple_of(2) || numbers.len() / 2 > SPARSE_PIECES_MAX {
         return None;
     }
-    Some(Some(numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect()))
+    Some(Some(
+        numbers
+            .chunks_exact(2)
+            .map(|pair| (pair[0], pair[1]))
+            .collect(),
+    ))
 }
 
 /// The map of pax format 1.0, which begins the member's data: decimal lines, padded to a block.
@@ -82,7 +87,12 @@ impl LeadingMap {
                 Some(_) => self.numbers.push(value),
             }
             if self.expected == Some(self.numbers.len()) {
-                return Ok(Some(self.numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect()));
+                return Ok(Some(
+                    self.numbers
+                        .chunks_exact(2)
+                        .map(|pair| (pair[0], pair[1]))
+                        .collect(),
+                ));
             }
         }
         Ok(None)
@@ -94,7 +104,9 @@ pub(super) fn is_sound(map: &Map, real_size: u64, stored: u64) -> bool {
     let mut end = 0u64;
     let mut sum = 0u64;
     for (offset, length) in map {
-        let Some(next) = offset.checked_add(*length) else { return false };
+        let Some(next) = offset.checked_add(*length) else {
+            return false;
+        };
         if *offset < end || next > real_size {
             return false;
         }

@@ -16,7 +16,11 @@ pub struct Writer<W> {
 impl<W: Write> Writer<W> {
     /// Starts an archive.
     pub fn new(out: W) -> Self {
-        Writer { out, left: 0, padding: 0 }
+        Writer {
+            out,
+            left: 0,
+            padding: 0,
+        }
     }
 
     /// Writes a member's headers. Sparse files are written in full length: give the holes as zeros.
@@ -27,7 +31,11 @@ impl<W: Write> Writer<W> {
         self.close_member()?;
         let mut records = Vec::new();
         let mut block = [0u8; BLOCK_LEN];
-        let size = if entry.kind == Kind::File { entry.size } else { 0 };
+        let size = if entry.kind == Kind::File {
+            entry.size
+        } else {
+            0
+        };
         names(entry, &mut block, &mut records);
         octal(&mut block[100..108], u64::from(entry.mode & 0o7777));
         numeric(&mut block[108..116], entry.uid, b"uid", &mut records);
@@ -38,7 +46,11 @@ impl<W: Write> Writer<W> {
         octal(&mut block[329..337], u64::from(entry.dev_major));
         octal(&mut block[337..345], u64::from(entry.dev_minor));
         for (name, value) in &entry.xattrs {
-            record(&[b"SCHILY.xattr.", name.as_slice()].concat(), value, &mut records);
+            record(
+                &[b"SCHILY.xattr.", name.as_slice()].concat(),
+                value,
+                &mut records,
+            );
         }
         if !records.is_empty() {
             self.pax(entry, &records)?;
@@ -56,7 +68,9 @@ impl<W: Write> Writer<W> {
     /// `InvalidInput` for more than was announced; else the output's.
     pub fn data(&mut self, bytes: &[u8]) -> io::Result<()> {
         let left = self.left.checked_sub(bytes.len() as u64);
-        self.left = left.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "more content than announced"))?;
+        self.left = left.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "more content than announced")
+        })?;
         self.out.write_all(bytes)
     }
 
@@ -74,15 +88,28 @@ impl<W: Write> Writer<W> {
 
     fn close_member(&mut self) -> io::Result<()> {
         if self.left > 0 {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "less content than announced"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "less content than announced",
+            ));
         }
-        self.out.write_all(&ZEROS[..std::mem::take(&mut self.padding)])
+        self.out
+            .write_all(&ZEROS[..std::mem::take(&mut self.padding)])
     }
 
     fn pax(&mut self, entry: &Entry, records: &[u8]) -> io::Result<()> {
         let mut block = [0u8; BLOCK_LEN];
-        let base = entry.path.rsplit(|b| *b == b'/').find(|part| !part.is_empty()).unwrap_or(b"x");
-        let ascii: Vec<u8> = base.iter().copied().filter(|b| b.is_ascii_graphic()).take(80).collect();
+        let base = entry
+            .path
+            .rsplit(|b| *b == b'/')
+            .find(|part| !part.is_empty())
+            .unwrap_or(b"x");
+        let ascii: Vec<u8> = base
+            .iter()
+            .copied()
+            .filter(|b| b.is_ascii_graphic())
+            .take(80)
+            .collect();
         let name = [b"PaxHeaders.0/", ascii.as_slice()].concat();
         block[..name.len()].copy_from_slice(&name);
         for range in [100..108, 108..116, 116..124, 136..148] {
@@ -122,7 +149,12 @@ fn names(entry: &Entry, block: &mut [u8; BLOCK_LEN], records: &mut Vec<u8>) {
         block[..rest.len()].copy_from_slice(rest);
     } else {
         record(b"path", path, records);
-        let cut: Vec<u8> = path.iter().copied().filter(u8::is_ascii).take(100).collect();
+        let cut: Vec<u8> = path
+            .iter()
+            .copied()
+            .filter(u8::is_ascii)
+            .take(100)
+            .collect();
         block[..cut.len()].copy_from_slice(&cut);
     }
     let link = &entry.link;
@@ -139,7 +171,9 @@ fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
         return None;
     }
     let before_last = path.len().checked_sub(1)?;
-    let slash = path[..before_last.min(156)].iter().rposition(|b| *b == b'/')?;
+    let slash = path[..before_last.min(156)]
+        .iter()
+        .rposition(|b| *b == b'/')?;
     let (prefix, rest) = (&path[..slash], &path[slash + 1..]);
     (!prefix.is_empty() && rest.len() <= 100).then_some((prefix, rest))
 }
@@ -160,7 +194,9 @@ fn numeric(field: &mut [u8], value: u64, key: &[u8], records: &mut Vec<u8>) {
 }
 
 fn time(field: &mut [u8], (seconds, nanos): (i64, u32), records: &mut Vec<u8>) {
-    let whole = u64::try_from(seconds).ok().filter(|seconds| *seconds < 1 << 33);
+    let whole = u64::try_from(seconds)
+        .ok()
+        .filter(|seconds| *seconds < 1 << 33);
     octal(field, whole.unwrap_or(0));
     if whole.is_some() && nanos == 0 {
         return;
@@ -214,34 +250,61 @@ mod tests {
             Just(Kind::Fifo)
         ];
         let name = || proptest::collection::vec(1u8..=255, 1..300);
-        let xattrs = proptest::collection::vec(("[a-z.]{1,20}", proptest::collection::vec(any::<u8>(), 0..90)), 0..3);
-        let meta = (0u32..0o10000, 0u64..1 << 40, 0u64..1 << 40, -5_000_000_000i64..20_000_000_000, 0u32..1_000_000_000);
-        (kind, name(), name(), meta, xattrs, proptest::collection::vec(any::<u8>(), 0..1500)).prop_map(
-            |(kind, path, link, (mode, uid, gid, seconds, nanos), xattrs, content)| {
-                let content = if kind == Kind::File { content } else { Vec::new() };
-                let mut path = path;
-                while kind == Kind::File && path.last() == Some(&b'/') {
-                    path.pop();
-                    path.push(b'x');
-                }
-                let has_link = matches!(kind, Kind::Symlink | Kind::HardLink);
-                let entry = Entry {
-                    kind,
-                    path,
-                    link: if has_link { link } else { Vec::new() },
-                    mode,
-                    uid,
-                    gid,
-                    size: content.len() as u64,
-                    mtime: (seconds, nanos),
-                    dev_major: if kind == Kind::CharDevice { 7 } else { 0 },
-                    dev_minor: if kind == Kind::CharDevice { mode } else { 0 },
-                    xattrs: xattrs.into_iter().map(|(name, value)| (name.into_bytes(), value)).collect(),
-                    sparse: None,
-                };
-                (entry, content)
-            },
+        let xattrs = proptest::collection::vec(
+            (
+                "[a-z.]{1,20}",
+                proptest::collection::vec(any::<u8>(), 0..90),
+            ),
+            0..3,
+        );
+        let meta = (
+            0u32..0o10000,
+            0u64..1 << 40,
+            0u64..1 << 40,
+            -5_000_000_000i64..20_000_000_000,
+            0u32..1_000_000_000,
+        );
+        (
+            kind,
+            name(),
+            name(),
+            meta,
+            xattrs,
+            proptest::collection::vec(any::<u8>(), 0..1500),
         )
+            .prop_map(
+                |(kind, path, link, (mode, uid, gid, seconds, nanos), xattrs, content)| {
+                    let content = if kind == Kind::File {
+                        content
+                    } else {
+                        Vec::new()
+                    };
+                    let mut path = path;
+                    while kind == Kind::File && path.last() == Some(&b'/') {
+                        path.pop();
+                        path.push(b'x');
+                    }
+                    let has_link = matches!(kind, Kind::Symlink | Kind::HardLink);
+                    let entry = Entry {
+                        kind,
+                        path,
+                        link: if has_link { link } else { Vec::new() },
+                        mode,
+                        uid,
+                        gid,
+                        size: content.len() as u64,
+                        mtime: (seconds, nanos),
+                        dev_major: if kind == Kind::CharDevice { 7 } else { 0 },
+                        dev_minor: if kind == Kind::CharDevice { mode } else { 0 },
+                        xattrs: xattrs
+                            .into_iter()
+                            .map(|(name, value)| (name.into_bytes(), value))
+                            .collect(),
+                        sparse: None,
+                    };
+                    (entry, content)
+                },
+            )
     }
 
     proptest! {
