@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod apt;
+mod bench;
 mod demo;
 mod shell;
 mod suite;
@@ -23,6 +24,8 @@ enum Task {
     Demo(demo::Args),
     /// Install what the tests need and run all of them.
     Test(suite::Args),
+    /// Measure Hull beside docker.io and podman, and the kernel floor.
+    Bench(bench::Args),
     /// Check the rules of the house: floors, unsafe, file heads and sizes, links.
     Tidy,
 }
@@ -31,6 +34,7 @@ fn main() -> anyhow::Result<()> {
     match Args::parse().task {
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => suite::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::Tidy => tidy::run(),
     }
 }

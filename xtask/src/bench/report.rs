@@ -1,0 +1,136 @@
+//! The table that a bench prints.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::shell;
+
+/// One measured thing: a value for each engine.
+pub struct Row {
+    name: String,
+    values: BTreeMap<String, Value>,
+}
+
+#[derive(Clone, Copy)]
+enum Value {
+    Time(Duration),
+    Bytes(u64),
+}
+
+impl Row {
+    /// A row without values.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            values: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a time.
+    pub fn time(mut self, engine: &str, value: Duration) -> Self {
+        self.values.insert(engine.to_owned(), Value::Time(value));
+        self
+    }
+
+    /// Adds a size.
+    pub fn bytes(mut self, engine: &str, value: u64) -> Self {
+        self.values.insert(engine.to_owned(), Value::Bytes(value));
+        self
+    }
+
+    fn shown(&self, engine: &str) -> String {
+        match self.values.get(engine) {
+            None => String::new(),
+            Some(Value::Time(time)) => format!("{:.1} ms", time.as_secs_f64() * 1e3),
+            Some(Value::Bytes(bytes)) if *bytes < 10 << 20 => format!("{} KiB", bytes >> 10),
+            Some(Value::Bytes(bytes)) => format!("{:.1} MiB", *bytes as f64 / f64::from(1 << 20)),
+        }
+    }
+
+    fn ratio(&self, engine: &str) -> String {
+        match (self.values.get("hull"), self.values.get(engine)) {
+            (Some(hull), Some(other)) => format!("{:.1}", other.number() / hull.number()),
+            _ => String::new(),
+        }
+    }
+}
+
+impl Value {
+    fn number(self) -> f64 {
+        match self {
+            Self::Time(time) => time.as_secs_f64(),
+            Self::Bytes(bytes) => bytes as f64,
+        }
+    }
+}
+
+/// All rows, in the order in which they were measured.
+pub struct Report {
+    rows: Vec<Row>,
+}
+
+impl Report {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self { rows: Vec::new() }
+    }
+
+    /// Adds a row, and shows it at once.
+    pub fn add(&mut self, row: Row) {
+        eprintln!(
+            "{}: {}",
+            row.name,
+            row.values
+                .keys()
+                .map(|engine| format!("{engine} {}", row.shown(engine)))
+                .collect::<Vec<_>>()
+                .join(", ")
+        );
+        self.rows.push(row);
+    }
+
+    /// The table, with the machine and the versions above it.
+    pub fn markdown(&self) -> String {
+        let mut text = machine();
+        text.push_str(
+            "\n| what | hull | docker | podman | docker/hull | podman/hull | kernel floor |\n",
+        );
+        text.push_str("|---|---:|---:|---:|---:|---:|---:|\n");
+        for row in &self.rows {
+            let cells = [
+                row.name.clone(),
+                row.shown("hull"),
+                row.shown("docker"),
+                row.shown("podman"),
+                row.ratio("docker"),
+                row.ratio("podman"),
+                row.shown("floor"),
+            ];
+            text.push_str(&format!("| {} |\n", cells.join(" | ")));
+        }
+        text
+    }
+}
+
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let first = |program: &str, args: &[&str]| {
+        shell::output(std::process::Command::new(program).args(args))
+            .ok()
+            .and_then(|text| text.lines().next().map(str::to_owned))
+            .unwrap_or_default()
+    };
+    let model = read("/proc/cpuinfo")
+        .lines()
+        .find_map(|line| line.strip_prefix("model name\t: ").map(str::to_owned))
+        .unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    format!(
+        "{}: {model}, {cores} cores, Linux {}; {}; {}; commit {}.\n",
+        first("date", &["-u", "+%Y-%m-%d"]),
+        read("/proc/sys/kernel/osrelease").trim(),
+        first("dockerd", &["--version"]),
+        first("podman", &["--version"]),
+        first("git", &["rev-parse", "--short", "HEAD"]),
+    )
+}
