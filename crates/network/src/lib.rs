@@ -1,7 +1,7 @@
 //! Network drivers, IPAM, published ports, firewall (nftables, iptables) and embedded DNS.
 //!
 //! What lives here: the values that describe a network and an endpoint ([`Network`], [`Endpoint`]), the pure decisions
-//! about them ([`ipam`], [`driver::Driver::plan`]) and one type that applies decisions to the
+//! about them ([`ipam`], [`driver::Driver::plan`], [`firewall::ruleset`]) and one type that applies decisions to the
 //! kernel ([`Host`]). What does not: which containers exist, who holds which address (the engine leases them in the
 //! database), and names beyond those handed over in `Host::dns_register`.
 //!
@@ -11,9 +11,13 @@
 
 pub mod driver;
 pub mod error;
+pub mod firewall;
 pub mod host;
 pub mod ipam;
 pub mod model;
+mod netlink;
+mod netns;
+mod ports;
 
 pub use driver::{Driver, HostFacts, NetPlan};
 pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,411 @@
+//! [`Host`]: applies plans to the kernel this daemon runs on.
+
+mod apply;
+mod bridge;
+pub(crate) mod sysctl;
+
+use std::collections::HashMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::driver::{self, HostFacts, InterfaceName, NetPlan};
+use crate::error::{Error, Result};
+use crate::firewall::{self, Element, Family, FirewallOptions};
+use crate::model::{Endpoint, MacAddr, Network, PortMapping};
+use crate::netlink::nft::{self, Nft};
+use crate::netlink::route::Route;
+use crate::netns::{self, Sandbox};
+use crate::ports::Ports;
+
+/// Which program of the kernel filters and translates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Firewall {
+    /// nf_tables by netlink: the default.
+    Nftables,
+    /// `iptables-restore` (`--firewall-backend=iptables`).
+    Iptables,
+    /// None (`--iptables=false`): nothing is masqueraded, isolated or published.
+    None,
+}
+
+/// How a [`Host`] is opened.
+#[derive(Debug, Clone)]
+pub struct HostOptions {
+    /// Pinned namespaces live in `<exec_root>/netns`.
+    pub exec_root: PathBuf,
+    /// Short name of this daemon on this host, part of the names of its firewall tables (`[a-z0-9-]`, at most 20 bytes).
+    pub instance: String,
+    /// The firewall.
+    pub firewall: Firewall,
+    /// Manage the IPv6 firewall too (`--ip6tables`).
+    pub ip6tables: bool,
+    /// Switch on `net.ipv4.ip_forward` when a bridge network is made (`--ip-forward`).
+    pub ip_forward: bool,
+}
+
+/// What [`Host::connect`] made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connected {
+    /// Interface name inside the container; empty when the driver makes none.
+    pub interface: String,
+    /// Its hardware address.
+    pub mac: Option<MacAddr>,
+}
+
+/// How the embedded DNS server of one sandbox behaves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DnsConfig {
+    /// Servers asked, in order, for names that are not ours; empty: such names do not exist.
+    pub upstreams: Vec<SocketAddr>,
+}
+
+/// Counters of one interface, named as in Docker's `networks` of stats.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InterfaceStats {
+    /// Interface name inside the container.
+    pub interface: String,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Receive errors.
+    pub rx_errors: u64,
+    /// Packets dropped on receive.
+    pub rx_dropped: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Send errors.
+    pub tx_errors: u64,
+    /// Packets dropped on send.
+    pub tx_dropped: u64,
+}
+
+/// The networks of one daemon on one host. All methods take `&self` and may be called from any thread in the daemon's own network namespace.
+pub struct Host {
+    options: HostOptions,
+    netns_dir: PathBuf,
+    ipv6: bool,
+    route: Mutex<Route>,
+    firewall: Backend,
+    sandboxes: Mutex<HashMap<String, Arc<Sandbox>>>,
+    ports: Ports,
+}
+
+/// The firewall in use.
+enum Backend {
+    Nftables(Mutex<Nft>),
+    None,
+}
+
+fn missing<T>(what: &str) -> Result<T> {
+    Err(Error::NotImplemented { what: format!("network: {what}") })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Host {
+    /// Opens the kernel's interfaces. Makes nothing yet but `<exec_root>/netns`.
+    pub fn open(options: HostOptions) -> Result<Host> {
+        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if options.instance.is_empty() || options.instance.len() > 20 || !options.instance.chars().all(good) {
+            return Err(Error::Invalid(format!("invalid network instance name {:?}", options.instance)));
+        }
+        let netns_dir = options.exec_root.join("netns");
+        fs::create_dir_all(&netns_dir).map_err(|source| Error::File {
+            operation: "create",
+            path: netns_dir.clone(),
+            source,
+        })?;
+        let firewall = match options.firewall {
+            Firewall::Nftables => Backend::Nftables(Mutex::new(Nft::open()?)),
+            Firewall::Iptables => return missing("firewall backend iptables"),
+            Firewall::None => Backend::None,
+        };
+        let ipv6 = sysctl::get("ipv6/conf/all/disable_ipv6").as_deref() == Some("0");
+        Ok(Host {
+            netns_dir,
+            ipv6,
+            route: Mutex::new(Route::open()?),
+            firewall,
+            sandboxes: Mutex::default(),
+            ports: Ports::default(),
+            options,
+        })
+    }
+
+    /// What plans and pool choices depend on, read now.
+    pub fn facts(&self) -> Result<HostFacts> {
+        let mut route = lock(&self.route);
+        let (routes, default_index) = route.routes()?;
+        let default_link = match default_index {
+            Some(index) => route.links()?.into_iter().find(|link| link.index == index).map(|link| link.name),
+            None => None,
+        };
+        Ok(HostFacts { ipv6: self.ipv6, routes, default_link })
+    }
+
+    /// The addresses of a link of the host: for `--bridge NAME` of a bridge that exists, whose subnet is then the network's. None when there
+    /// is no such link.
+    pub fn link_addresses(&self, name: &str) -> Result<Option<Vec<IpNet>>> {
+        let mut route = lock(&self.route);
+        match route.link(name)? {
+            Some(link) => route.addresses(link.index).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes the network's link on the host, or takes over one that exists. Idempotent; called at boot for every network too.
+    pub fn ensure_network(&self, network: &Network) -> Result<()> {
+        let driver = driver::by_name(&network.driver)?;
+        driver.validate(network)?;
+        if network.driver != "bridge" {
+            return Ok(());
+        }
+        if self.options.ip_forward {
+            bridge::forward(self.ipv6 && network.ipv6_subnet().is_some())?;
+        }
+        bridge::ensure(&mut lock(&self.route), network, &bridge::alias(&self.options.instance), self.ipv6)
+    }
+
+    /// Removes what `ensure_network` made. A link that was there before it is left alone.
+    pub fn remove_network(&self, network: &Network) -> Result<()> {
+        if network.driver != "bridge" {
+            return Ok(());
+        }
+        let mut route = lock(&self.route);
+        match route.link(&network.bridge)? {
+            Some(link) if link.alias == bridge::alias(&self.options.instance) => {
+                bridge::delete(&mut route, &network.bridge)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Makes and pins a network namespace with loopback up. The path is what the runtime joins.
+    pub fn create_sandbox(&self, key: &str) -> Result<PathBuf> {
+        let path = self.checked_path(key)?;
+        let sandbox = Sandbox::create(&path)?;
+        lock(&self.sandboxes).insert(key.to_owned(), Arc::new(sandbox));
+        Ok(path)
+    }
+
+    /// Where the sandbox of that key is pinned.
+    pub fn sandbox_path(&self, key: &str) -> PathBuf {
+        self.netns_dir.join(key)
+    }
+
+    /// Unpins a namespace. The kernel removes it, with its links, after the last process has left it, on its own time. One that is not
+    /// there is no error.
+    pub fn remove_sandbox(&self, key: &str) -> Result<()> {
+        let path = self.checked_path(key)?;
+        lock(&self.sandboxes).remove(key);
+        netns::remove(&path)
+    }
+
+    fn checked_path(&self, key: &str) -> Result<PathBuf> {
+        let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if key.is_empty() || key.len() > 200 || !key.chars().all(good) {
+            return Err(Error::Invalid(format!("invalid network sandbox key {key:?}")));
+        }
+        Ok(self.netns_dir.join(key))
+    }
+
+    fn sandbox(&self, key: &str) -> Result<Arc<Sandbox>> {
+        if let Some(sandbox) = lock(&self.sandboxes).get(key) {
+            return Ok(Arc::clone(sandbox));
+        }
+        let path = self.checked_path(key)?;
+        if !path.exists() {
+            return Err(Error::NoSandbox { key: key.to_owned() });
+        }
+        // Pinned by an earlier life of this daemon.
+        let sandbox = Arc::new(Sandbox::open(&path)?);
+        lock(&self.sandboxes).insert(key.to_owned(), Arc::clone(&sandbox));
+        Ok(sandbox)
+    }
+
+    /// Makes the endpoint's interface inside the sandbox. Either all of it or nothing.
+    pub fn connect(&self, key: &str, network: &Network, endpoint: &Endpoint) -> Result<Connected> {
+        let facts = HostFacts { ipv6: self.ipv6, ..self.facts_for(network)? };
+        match driver::by_name(&network.driver)?.plan(network, endpoint, &facts)? {
+            NetPlan::Nothing => Ok(Connected { interface: String::new(), mac: None }),
+            NetPlan::Interface(plan) => {
+                let sandbox = self.sandbox(key)?;
+                apply::connect(&mut lock(&self.route), &sandbox, &plan)
+            }
+        }
+    }
+
+    /// Bridges need nothing that takes a look at every route.
+    fn facts_for(&self, network: &Network) -> Result<HostFacts> {
+        match network.driver.as_str() {
+            "macvlan" | "ipvlan" => self.facts(),
+            _ => Ok(HostFacts::default()),
+        }
+    }
+
+    /// Removes one endpoint's interface from a sandbox that lives on (10-26 ms; not needed before `remove_sandbox`).
+    pub fn disconnect(&self, key: &str, network: &Network, endpoint: &Endpoint) -> Result<()> {
+        let facts = HostFacts { ipv6: self.ipv6, ..self.facts_for(network)? };
+        match driver::by_name(&network.driver)?.plan(network, endpoint, &facts)? {
+            NetPlan::Nothing => Ok(()),
+            NetPlan::Interface(plan) => match plan.name {
+                InterfaceName::Exact(name) => apply::disconnect(&*self.sandbox(key)?, &name),
+                InterfaceName::Prefix(_) => {
+                    Err(Error::Invalid(format!("endpoint {} does not say which interface it has", endpoint.id)))
+                }
+            },
+        }
+    }
+
+    /// Takes the host ports that `endpoint.ports` asks for, all or none, and returns them resolved: one mapping per host address, each with
+    /// its port. Held until `release_ports`. Resolved mappings may be given again (after a restart).
+    pub fn reserve_ports(&self, network: &Network, endpoint: &Endpoint) -> Result<Vec<PortMapping>> {
+        self.ports.reserve(network, endpoint, self.ipv6)
+    }
+
+    /// Gives back what `reserve_ports` took for this endpoint.
+    pub fn release_ports(&self, endpoint_id: &str) {
+        self.ports.release(endpoint_id);
+    }
+
+    /// Name of this daemon's tables.
+    fn table(&self) -> String {
+        format!("hull-{}", self.options.instance)
+    }
+
+    fn families(&self) -> impl Iterator<Item = Family> {
+        let ipv6 = self.ipv6 && self.options.ip6tables;
+        [Family::Ip, Family::Ip6].into_iter().filter(move |family| ipv6 || *family == Family::Ip)
+    }
+
+    /// Writes the whole firewall of this daemon, in one transaction. For boot, and after networks were made or removed.
+    pub fn sync_firewall(&self, networks: &[Network], endpoints: &[Endpoint]) -> Result<()> {
+        let ipv6 = self.ipv6 && self.options.ip6tables;
+        let rules = firewall::ruleset(networks, endpoints, &FirewallOptions { table: self.table(), ipv6 });
+        match &self.firewall {
+            Backend::Nftables(nft) => lock(nft).replace(&rules),
+            Backend::None => Ok(()),
+        }
+    }
+
+    fn elements(&self, network: &Network, endpoint: &Endpoint) -> Vec<(Family, &'static str, Element)> {
+        let of = |family| firewall::elements(family, network, endpoint).into_iter().map(move |(set, e)| (family, set, e));
+        self.families().flat_map(of).collect()
+    }
+
+    /// Opens the endpoint's (resolved) published ports: one map element each.
+    pub fn publish(&self, network: &Network, endpoint: &Endpoint) -> Result<()> {
+        let elements = self.elements(network, endpoint);
+        match &self.firewall {
+            Backend::Nftables(nft) => {
+                let mut nft = lock(nft);
+                match nft.add(&self.table(), &elements) {
+                    // The port is ours by reservation, so an element with another value is what a crash left.
+                    Err(error) if error.errno() == Some(libc::EEXIST) => {
+                        remove_each(&mut nft, &self.table(), &elements)?;
+                        nft.add(&self.table(), &elements)
+                    }
+                    other => other,
+                }
+            }
+            Backend::None => Ok(()),
+        }
+    }
+
+    /// Closes them again. Ports that are not open are no error.
+    pub fn unpublish(&self, network: &Network, endpoint: &Endpoint) -> Result<()> {
+        let elements = self.elements(network, endpoint);
+        match &self.firewall {
+            Backend::Nftables(nft) => {
+                let mut nft = lock(nft);
+                match nft.remove(&self.table(), &elements) {
+                    Err(error) if error.errno() == Some(libc::ENOENT) => {
+                        remove_each(&mut nft, &self.table(), &elements)
+                    }
+                    other => other,
+                }
+            }
+            Backend::None => Ok(()),
+        }
+    }
+
+    /// Serves DNS at 127.0.0.11 inside the sandbox. For containers on user-defined networks, and again for each after a restart of the daemon.
+    pub fn dns_start(&self, _key: &str, _config: DnsConfig) -> Result<()> {
+        missing("dns_start")
+    }
+
+    /// Ends that.
+    pub fn dns_stop(&self, _key: &str) {}
+
+    /// Makes the endpoint's names known on its network, and lets the sandbox see that network's names.
+    pub fn dns_register(&self, _key: &str, _network: &Network, _endpoint: &Endpoint) {}
+
+    /// Forgets an endpoint.
+    pub fn dns_unregister(&self, _endpoint_id: &str) {}
+
+    /// Removes what a crash left: pinned namespaces and bridges of this daemon that are not among the known. Goes on to the end and reports
+    /// every failure. The firewall's leftovers go with the next `sync_firewall`, veth pairs with their namespace.
+    pub fn sweep(&self, sandboxes: &[String], networks: &[Network]) -> Result<()> {
+        let mut errors = Vec::new();
+        match pinned(&self.netns_dir) {
+            Ok(keys) => {
+                let lost = keys.into_iter().filter(|key| !sandboxes.contains(key));
+                errors.extend(lost.filter_map(|key| self.remove_sandbox(&key).err()));
+            }
+            Err(error) => errors.push(error),
+        }
+        let mut route = lock(&self.route);
+        let alias = bridge::alias(&self.options.instance);
+        match route.links() {
+            Ok(links) => {
+                let known = |name: &str| networks.iter().any(|n| n.bridge == name);
+                let lost = links.into_iter().filter(|l| l.alias == alias && l.kind == "bridge" && !known(&l.name));
+                errors.extend(lost.filter_map(|link| bridge::delete(&mut route, &link.name).err()));
+            }
+            Err(error) => errors.push(error),
+        }
+        Error::collect(errors)
+    }
+
+    /// Removes this daemon's firewall tables. With `remove_network` and `remove_sandbox` of everything known, nothing is left on the host.
+    pub fn remove_firewall(&self) -> Result<()> {
+        match &self.firewall {
+            Backend::Nftables(nft) => lock(nft).remove_tables(&self.table()),
+            Backend::None => Ok(()),
+        }
+    }
+
+    /// Counters of every interface of the sandbox but loopback.
+    pub fn traffic(&self, key: &str) -> Result<Vec<InterfaceStats>> {
+        let links = self.sandbox(key)?.route().links()?;
+        // Index 1 is loopback in every namespace.
+        Ok(links.into_iter().filter(|link| link.index != 1).map(|link| link.stats).collect())
+    }
+}
+
+/// One by one, since a transaction fails as a whole.
+fn remove_each(nft: &mut Nft, table: &str, elements: &[(Family, &'static str, Element)]) -> Result<()> {
+    let failures = elements
+        .iter()
+        .filter_map(|element| nft::absence_is_fine(nft.remove(table, std::slice::from_ref(element))).err())
+        .collect();
+    Error::collect(failures)
+}
+
+/// Names in the directory of pinned namespaces.
+fn pinned(dir: &Path) -> Result<Vec<String>> {
+    let failed = |source| Error::File { operation: "read", path: dir.to_owned(), source };
+    let entries = fs::read_dir(dir).map_err(failed)?;
+    let names = entries.map(|entry| entry.map(|e| e.file_name().to_string_lossy().into_owned()));
+    names.collect::<Result<Vec<_>, _>>().map_err(failed)
+}

@@ -1,0 +1,120 @@
+//! Network namespaces: made by a thread that leaves its own, pinned by a bind mount (ip-netns(8) does the same), entered by other threads.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::mount::{UnmountFlags, mount_bind, unmount};
+
+use crate::error::{Error, Result};
+use crate::host::sysctl;
+use crate::netlink::Batch;
+use crate::netlink::route::Route;
+
+/// The namespace of the thread that opens it; `/proc/self` would be that of the process's first thread.
+const OWN_NAMESPACE: &str = "/proc/thread-self/ns/net";
+/// Helper threads do a few system calls.
+const STACK_BYTES: usize = 128 << 10;
+
+/// A container's network namespace.
+pub(crate) struct Sandbox {
+    netns: OwnedFd,
+    route: Mutex<Route>,
+}
+
+impl Sandbox {
+    /// Makes a namespace with loopback up and pins it at `path`, which must not exist. On failure nothing is left.
+    pub(crate) fn create(path: &Path) -> Result<Sandbox> {
+        OpenOptions::new().write(true).create_new(true).open(path).map_err(|e| file("create", path, e))?;
+        let made = in_thread(|| {
+            hull_sys::ns::unshare(hull_sys::clone::CLONE_NEWNET).map_err(|errno| Error::Kernel {
+                operation: "unshare",
+                object: "network namespace".to_owned(),
+                source: io::Error::from_raw_os_error(errno.raw_os_error()),
+            })?;
+            let sandbox = Sandbox::of_this_thread()?;
+            sandbox.set_up()?;
+            mount_bind(OWN_NAMESPACE, path).map_err(|e| file("bind network namespace to", path, e.into()))?;
+            Ok(sandbox)
+        });
+        if made.is_err() {
+            // Not mounted, since the mount is the last step: the file is all there is.
+            let _ = fs::remove_file(path);
+        }
+        made
+    }
+
+    /// A namespace that is pinned already.
+    pub(crate) fn open(path: &Path) -> Result<Sandbox> {
+        let netns = File::open(path).map_err(|e| file("open", path, e))?;
+        inside(netns.as_fd(), Sandbox::of_this_thread)
+    }
+
+    fn of_this_thread() -> Result<Sandbox> {
+        let path = Path::new(OWN_NAMESPACE);
+        let netns = File::open(path).map_err(|e| file("open", path, e))?;
+        Ok(Sandbox { netns: netns.into(), route: Mutex::new(Route::open()?) })
+    }
+
+    fn set_up(&self) -> Result<()> {
+        let mut batch = Batch::new();
+        batch.link_up(1, "lo");
+        self.route().execute(batch)?;
+        // As Docker: interfaces have IPv6 only where their network has it; loopback always.
+        match sysctl::get("ipv6/conf/default/disable_ipv6") {
+            Some(_) => sysctl::set("ipv6/conf/default/disable_ipv6", "1"),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn netns(&self) -> BorrowedFd<'_> {
+        self.netns.as_fd()
+    }
+
+    /// The rtnetlink socket inside.
+    pub(crate) fn route(&self) -> MutexGuard<'_, Route> {
+        self.route.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Unpins a namespace. One that is not there is no error.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    match unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        // EINVAL: a crash came between making the file and mounting.
+        Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
+        Err(errno) => return Err(file("unmount", path, errno.into())),
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file("remove", path, error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Runs `work` in a thread that has joined `netns`. Files and sockets that it opens stay in that namespace.
+pub(crate) fn inside<T: Send>(netns: BorrowedFd<'_>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    in_thread(|| {
+        hull_sys::ns::setns(netns, hull_sys::clone::CLONE_NEWNET).map_err(|errno| Error::Kernel {
+            operation: "join",
+            object: "network namespace".to_owned(),
+            source: io::Error::from_raw_os_error(errno.raw_os_error()),
+        })?;
+        work()
+    })
+}
+
+/// Namespaces belong to threads: a thread of its own takes its namespace with it, whatever happens, and no other thread is ever in the
+/// wrong one.
+fn in_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let failed = |source| Error::Kernel { operation: "start", object: "namespace thread".to_owned(), source };
+    std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new().name("netns".to_owned()).stack_size(STACK_BYTES);
+        let thread = builder.spawn_scoped(scope, work).map_err(failed)?;
+        thread.join().unwrap_or_else(|_| Err(failed(io::Error::other("panicked"))))
+    })
+}
+
+fn file(operation: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::File { operation, path: path.to_owned(), source }
+}
