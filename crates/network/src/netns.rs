@@ -27,16 +27,23 @@ pub(crate) struct Sandbox {
 impl Sandbox {
     /// Makes a namespace with loopback up and pins it at `path`, which must not exist. On failure nothing is left.
     pub(crate) fn create(path: &Path) -> Result<Sandbox> {
-        OpenOptions::new().write(true).create_new(true).open(path).map_err(|e| file("create", path, e))?;
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(path)
+            .map_err(|e| file("create", path, e))?;
         let made = in_thread(|| {
-            hull_sys::ns::unshare(hull_sys::clone::CLONE_NEWNET).map_err(|errno| Error::Kernel {
-                operation: "unshare",
-                object: "network namespace".to_owned(),
-                source: io::Error::from_raw_os_error(errno.raw_os_error()),
+            hull_sys::ns::unshare(hull_sys::clone::CLONE_NEWNET).map_err(|errno| {
+                Error::Kernel {
+                    operation: "unshare",
+                    object: "network namespace".to_owned(),
+                    source: io::Error::from_raw_os_error(errno.raw_os_error()),
+                }
             })?;
             let sandbox = Sandbox::of_this_thread()?;
             sandbox.set_up()?;
-            mount_bind(OWN_NAMESPACE, path).map_err(|e| file("bind network namespace to", path, e.into()))?;
+            mount_bind(OWN_NAMESPACE, path)
+                .map_err(|e| file("bind network namespace to", path, e.into()))?;
             Ok(sandbox)
         });
         if made.is_err() {
@@ -55,7 +62,10 @@ impl Sandbox {
     fn of_this_thread() -> Result<Sandbox> {
         let path = Path::new(OWN_NAMESPACE);
         let netns = File::open(path).map_err(|e| file("open", path, e))?;
-        Ok(Sandbox { netns: netns.into(), route: Mutex::new(Route::open()?) })
+        Ok(Sandbox {
+            netns: netns.into(),
+            route: Mutex::new(Route::open()?),
+        })
     }
 
     fn set_up(&self) -> Result<()> {
@@ -93,12 +103,17 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
 }
 
 /// Runs `work` in a thread that has joined `netns`. Files and sockets that it opens stay in that namespace.
-pub(crate) fn inside<T: Send>(netns: BorrowedFd<'_>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub(crate) fn inside<T: Send>(
+    netns: BorrowedFd<'_>,
+    work: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
     in_thread(|| {
-        hull_sys::ns::setns(netns, hull_sys::clone::CLONE_NEWNET).map_err(|errno| Error::Kernel {
-            operation: "join",
-            object: "network namespace".to_owned(),
-            source: io::Error::from_raw_os_error(errno.raw_os_error()),
+        hull_sys::ns::setns(netns, hull_sys::clone::CLONE_NEWNET).map_err(|errno| {
+            Error::Kernel {
+                operation: "join",
+                object: "network namespace".to_owned(),
+                source: io::Error::from_raw_os_error(errno.raw_os_error()),
+            }
         })?;
         work()
     })
@@ -107,14 +122,26 @@ pub(crate) fn inside<T: Send>(netns: BorrowedFd<'_>, work: impl FnOnce() -> Resu
 /// Namespaces belong to threads: a thread of its own takes its namespace with it, whatever happens, and no other thread is ever in the
 /// wrong one.
 fn in_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let failed = |source| Error::Kernel { operation: "start", object: "namespace thread".to_owned(), source };
+    let failed = |source| Error::Kernel {
+        operation: "start",
+        object: "namespace thread".to_owned(),
+        source,
+    };
     std::thread::scope(|scope| {
-        let builder = std::thread::Builder::new().name("netns".to_owned()).stack_size(STACK_BYTES);
+        let builder = std::thread::Builder::new()
+            .name("netns".to_owned())
+            .stack_size(STACK_BYTES);
         let thread = builder.spawn_scoped(scope, work).map_err(failed)?;
-        thread.join().unwrap_or_else(|_| Err(failed(io::Error::other("panicked"))))
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(failed(io::Error::other("panicked"))))
     })
 }
 
 fn file(operation: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::File { operation, path: path.to_owned(), source }
+    Error::File {
+        operation,
+        path: path.to_owned(),
+        source,
+    }
 }

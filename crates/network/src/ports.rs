@@ -7,7 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::net::{AddressFamily, Protocol as IpProtocol, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, Protocol as IpProtocol, SocketFlags, SocketType, bind, ipproto, listen,
+    socket_with, sockopt,
+};
 
 use crate::error::{Error, Result};
 use crate::host::sysctl;
@@ -36,13 +39,24 @@ struct Holding {
 
 /// Why one port could not be had.
 enum Refusal {
-    Held { address: SocketAddr, container: String },
-    Bind { ip: IpAddr, error: io::Error },
+    Held {
+        address: SocketAddr,
+        container: String,
+    },
+    Bind {
+        ip: IpAddr,
+        error: io::Error,
+    },
 }
 
 impl Ports {
     /// All of `endpoint.ports`, or none.
-    pub(crate) fn reserve(&self, network: &Network, endpoint: &Endpoint, ipv6: bool) -> Result<Vec<PortMapping>> {
+    pub(crate) fn reserve(
+        &self,
+        network: &Network,
+        endpoint: &Endpoint,
+        ipv6: bool,
+    ) -> Result<Vec<PortMapping>> {
         let mut held = self.lock();
         let mut out = Vec::new();
         for request in &endpoint.ports {
@@ -114,12 +128,22 @@ impl Held {
             return (request.host_port..=request.host_port_end.max(request.host_port)).collect();
         }
         let (first, last) = ephemeral_range();
-        let start = if (first..last).contains(&self.last) { self.last + 1 } else { first };
+        let start = if (first..last).contains(&self.last) {
+            self.last + 1
+        } else {
+            first
+        };
         (start..=last).chain(first..start).collect()
     }
 
     /// One port on every address, or on none.
-    fn take(&mut self, endpoint: &Endpoint, protocol: Protocol, addresses: &[IpAddr], port: u16) -> Result<(), Refusal> {
+    fn take(
+        &mut self,
+        endpoint: &Endpoint,
+        protocol: Protocol,
+        addresses: &[IpAddr],
+        port: u16,
+    ) -> Result<(), Refusal> {
         let mut new = Vec::new();
         let holdings = self.by_port.entry((protocol, port)).or_default();
         for ip in addresses {
@@ -129,10 +153,14 @@ impl Held {
                 Some(h) if h.endpoint_id == endpoint.id && h.ip == *ip => {}
                 Some(h) => {
                     let address = SocketAddr::new(*ip, port);
-                    return Err(Refusal::Held { address, container: h.container.clone() });
+                    return Err(Refusal::Held {
+                        address,
+                        container: h.container.clone(),
+                    });
                 }
                 None => {
-                    let socket = hold(protocol, *ip, port).map_err(|error| Refusal::Bind { ip: *ip, error })?;
+                    let socket = hold(protocol, *ip, port)
+                        .map_err(|error| Refusal::Bind { ip: *ip, error })?;
                     new.push(Holding {
                         ip: *ip,
                         endpoint_id: endpoint.id.clone(),
@@ -154,12 +182,20 @@ impl Held {
 }
 
 /// Where a request without an address is bound: on all addresses of the families that the endpoint has.
-fn host_addresses(network: &Network, endpoint: &Endpoint, request: &PortMapping, ipv6: bool) -> Result<Vec<IpAddr>> {
+fn host_addresses(
+    network: &Network,
+    endpoint: &Endpoint,
+    request: &PortMapping,
+    ipv6: bool,
+) -> Result<Vec<IpAddr>> {
     let has = |ip: &IpAddr| match ip {
         IpAddr::V4(_) => endpoint.ipv4.is_some(),
         IpAddr::V6(_) => endpoint.ipv6.is_some() && ipv6,
     };
-    let all = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    let all = [
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    ];
     let addresses: Vec<IpAddr> = match request.host_ip.or(network.host_binding) {
         Some(ip) => vec![ip],
         None => all.into_iter().filter(|ip| has(ip)).collect(),
@@ -194,18 +230,31 @@ fn ephemeral_range() -> (u16, u16) {
 fn hold(protocol: Protocol, ip: IpAddr, port: u16) -> io::Result<Option<OwnedFd>> {
     match bound(protocol, ip, port, false) {
         // Connections of an earlier server in TIME_WAIT also refuse a bind: tell them from a living one by SO_REUSEADDR and listen(2).
-        Err(error) if protocol == Protocol::Tcp && error.raw_os_error() == Some(libc::EADDRINUSE) => {
+        Err(error)
+            if protocol == Protocol::Tcp && error.raw_os_error() == Some(libc::EADDRINUSE) =>
+        {
             let socket = bound(protocol, ip, port, true)?;
             listen(&socket, 0)?;
             Ok(Some(socket))
         }
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EPROTONOSUPPORT | libc::ESOCKTNOSUPPORT)) => Ok(None),
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::EPROTONOSUPPORT | libc::ESOCKTNOSUPPORT)
+            ) =>
+        {
+            Ok(None)
+        }
         other => other.map(Some),
     }
 }
 
 fn bound(protocol: Protocol, ip: IpAddr, port: u16, reuse: bool) -> io::Result<OwnedFd> {
-    let family = if ip.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let family = if ip.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
     let (kind, protocol): (SocketType, Option<IpProtocol>) = match protocol {
         Protocol::Tcp => (SocketType::STREAM, Some(ipproto::TCP)),
         Protocol::Udp => (SocketType::DGRAM, Some(ipproto::UDP)),
@@ -225,9 +274,12 @@ fn bound(protocol: Protocol, ip: IpAddr, port: u16, reuse: bool) -> io::Result<O
 fn refused(endpoint: &Endpoint, request: &PortMapping, port: u16, why: Refusal) -> Error {
     let (name, id) = (endpoint.container_name.clone(), endpoint.id.clone());
     match why {
-        Refusal::Held { address, container } => {
-            Error::PortAllocated { endpoint: name, endpoint_id: id, address: address.to_string(), holder: container }
-        }
+        Refusal::Held { address, container } => Error::PortAllocated {
+            endpoint: name,
+            endpoint_id: id,
+            address: address.to_string(),
+            holder: container,
+        },
         Refusal::Bind { ip, error } => {
             let inside = if ip.is_ipv4() {
                 endpoint.ipv4.map(|net| IpAddr::V4(net.addr()))
@@ -258,13 +310,18 @@ fn holder(protocol: Protocol, port: u16) -> Option<String> {
         Protocol::Udp => ["udp", "udp6"],
         Protocol::Sctp => return None,
     };
-    let tables = files.iter().filter_map(|name| fs::read_to_string(format!("/proc/thread-self/net/{name}")).ok());
-    let inode = tables.into_iter().find_map(|table| inode_of(&table, port))?;
+    let tables = files
+        .iter()
+        .filter_map(|name| fs::read_to_string(format!("/proc/thread-self/net/{name}")).ok());
+    let inode = tables
+        .into_iter()
+        .find_map(|table| inode_of(&table, port))?;
     let socket = format!("socket:[{inode}]");
     let pid = fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
         let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
         let mut fds = fs::read_dir(entry.path().join("fd")).ok()?.flatten();
-        fds.any(|fd| fs::read_link(fd.path()).is_ok_and(|link| link.as_os_str() == socket.as_str())).then_some(pid)
+        fds.any(|fd| fs::read_link(fd.path()).is_ok_and(|link| link.as_os_str() == socket.as_str()))
+            .then_some(pid)
     })?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     Some(format!(" (held by process {pid} ({}))", name.trim_end()))

@@ -148,8 +148,6 @@ pub struct Rule {
 /// Conditions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Match {
-    /// The packet came in by this link.
-    Iif(String),
     /// It goes out by this link.
     Oif(String),
     /// It goes out by another link.

@@ -4,7 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{Action, Base, Chain, ChainKind, DataType, Element, Family, Hook, Match, Rule, Ruleset, Set, Table, Value};
+use super::{
+    Action, Base, Chain, ChainKind, DataType, Element, Family, Hook, Match, Rule, Ruleset, Set,
+    Table, Value,
+};
 use crate::model::{Endpoint, Network, PortMapping};
 
 /// What the rules depend on besides networks and endpoints.
@@ -34,23 +37,53 @@ pub fn ruleset(networks: &[Network], endpoints: &[Endpoint], options: &FirewallO
     let mut bridges: Vec<&Network> = networks.iter().filter(|n| n.driver == "bridge").collect();
     bridges.sort_by(|a, b| a.bridge.cmp(&b.bridge));
     let families = [Family::Ip, Family::Ip6];
-    let wanted = families.into_iter().filter(|family| *family == Family::Ip || options.ipv6);
-    Ruleset { name: options.table.clone(), tables: wanted.map(|family| table(family, &bridges, endpoints)).collect() }
+    let wanted = families
+        .into_iter()
+        .filter(|family| *family == Family::Ip || options.ipv6);
+    Ruleset {
+        name: options.table.clone(),
+        tables: wanted
+            .map(|family| table(family, &bridges, endpoints))
+            .collect(),
+    }
 }
 
 /// The elements that one endpoint contributes: (set, element).
-pub fn elements(family: Family, network: &Network, endpoint: &Endpoint) -> Vec<(&'static str, Element)> {
+pub fn elements(
+    family: Family,
+    network: &Network,
+    endpoint: &Endpoint,
+) -> Vec<(&'static str, Element)> {
     if network.driver != "bridge" || network.internal {
         return Vec::new();
     }
     let Some(address) = container_address(family, endpoint) else {
         return Vec::new();
     };
-    let mut out: Vec<(&'static str, Element)> =
-        endpoint.ports.iter().filter_map(|port| port_element(family, address, port)).collect();
-    for peer in endpoint.links.iter().filter(|peer| family_of(peer) == family) {
-        out.push((LINKS, Element { key: vec![value(address), value(*peer)], data: Vec::new() }));
-        out.push((LINKS, Element { key: vec![value(*peer), value(address)], data: Vec::new() }));
+    let mut out: Vec<(&'static str, Element)> = endpoint
+        .ports
+        .iter()
+        .filter_map(|port| port_element(family, address, port))
+        .collect();
+    for peer in endpoint
+        .links
+        .iter()
+        .filter(|peer| family_of(peer) == family)
+    {
+        out.push((
+            LINKS,
+            Element {
+                key: vec![value(address), value(*peer)],
+                data: Vec::new(),
+            },
+        ));
+        out.push((
+            LINKS,
+            Element {
+                key: vec![value(*peer), value(address)],
+                data: Vec::new(),
+            },
+        ));
     }
     out
 }
@@ -77,22 +110,45 @@ fn container_address(family: Family, endpoint: &Endpoint) -> Option<IpAddr> {
 }
 
 /// None for a mapping of the other family, or one that is not resolved.
-fn port_element(family: Family, address: IpAddr, port: &PortMapping) -> Option<(&'static str, Element)> {
+fn port_element(
+    family: Family,
+    address: IpAddr,
+    port: &PortMapping,
+) -> Option<(&'static str, Element)> {
     let host_ip = port.host_ip.filter(|ip| family_of(ip) == family)?;
     if port.host_port == 0 {
         return None;
     }
     let data = vec![value(address), Value::Service(port.container_port)];
-    let (proto, service) = (Value::Proto(port.protocol.number()), Value::Service(port.host_port));
+    let (proto, service) = (
+        Value::Proto(port.protocol.number()),
+        Value::Service(port.host_port),
+    );
     Some(if host_ip.is_unspecified() {
-        (PORTS, Element { key: vec![proto, service], data })
+        (
+            PORTS,
+            Element {
+                key: vec![proto, service],
+                data,
+            },
+        )
     } else {
-        (ADDRESS_PORTS, Element { key: vec![proto, value(host_ip), service], data })
+        (
+            ADDRESS_PORTS,
+            Element {
+                key: vec![proto, value(host_ip), service],
+                data,
+            },
+        )
     })
 }
 
 fn table(family: Family, bridges: &[&Network], endpoints: &[Endpoint]) -> Table {
-    Table { family, sets: sets(family, bridges, endpoints), chains: chains(family, bridges) }
+    Table {
+        family,
+        sets: sets(family, bridges, endpoints),
+        chains: chains(family, bridges),
+    }
 }
 
 fn sets(family: Family, bridges: &[&Network], endpoints: &[Endpoint]) -> Vec<Set> {
@@ -103,10 +159,20 @@ fn sets(family: Family, bridges: &[&Network], endpoints: &[Endpoint]) -> Vec<Set
     let name = |network: &Network| Value::Ifname(network.bridge.clone());
     let of = |wanted: fn(&Network) -> bool| {
         let chosen = bridges.iter().filter(move |n| wanted(n));
-        chosen.map(move |n| Element { key: vec![name(n)], data: Vec::new() }).collect::<Vec<_>>()
+        chosen
+            .map(move |n| Element {
+                key: vec![name(n)],
+                data: Vec::new(),
+            })
+            .collect::<Vec<_>>()
     };
     let pairs = bridges.iter().filter(|n| n.icc);
-    let pairs = pairs.map(|n| Element { key: vec![name(n), name(n)], data: Vec::new() }).collect();
+    let pairs = pairs
+        .map(|n| Element {
+            key: vec![name(n), name(n)],
+            data: Vec::new(),
+        })
+        .collect();
     let set = |name, key: &[DataType], data: &[DataType], elements| Set {
         name,
         key: key.to_vec(),
@@ -118,7 +184,12 @@ fn sets(family: Family, bridges: &[&Network], endpoints: &[Endpoint]) -> Vec<Set
         set(INTERNAL, &[DataType::Ifname], &[], of(|n| n.internal)),
         set(PEERS, &[DataType::Ifname, DataType::Ifname], &[], pairs),
         set(LINKS, &[address, address], &[], Vec::new()),
-        set(PORTS, &[DataType::Proto, DataType::Service], &[address, DataType::Service], Vec::new()),
+        set(
+            PORTS,
+            &[DataType::Proto, DataType::Service],
+            &[address, DataType::Service],
+            Vec::new(),
+        ),
         set(
             ADDRESS_PORTS,
             &[DataType::Proto, address, DataType::Service],
@@ -127,7 +198,9 @@ fn sets(family: Family, bridges: &[&Network], endpoints: &[Endpoint]) -> Vec<Set
         ),
     ];
     for endpoint in endpoints {
-        let Some(network) = bridges.iter().find(|n| n.id == endpoint.network_id) else { continue };
+        let Some(network) = bridges.iter().find(|n| n.id == endpoint.network_id) else {
+            continue;
+        };
         for (name, element) in elements(family, network, endpoint) {
             if let Some(set) = out.iter_mut().find(|s| s.name == name) {
                 set.elements.push(element);
@@ -150,14 +223,26 @@ fn loopback(family: Family) -> IpNet {
 }
 
 fn rule(matches: &[Match], action: Action) -> Rule {
-    Rule { matches: matches.to_vec(), action }
+    Rule {
+        matches: matches.to_vec(),
+        action,
+    }
 }
 
 fn chains(family: Family, bridges: &[&Network]) -> Vec<Chain> {
-    let base = |kind, hook, priority| Some(Base { kind, hook, priority });
+    let base = |kind, hook, priority| {
+        Some(Base {
+            kind,
+            hook,
+            priority,
+        })
+    };
     let local = loopback(family);
     let translate = [
-        rule(&[Match::DaddrLocal], Action::TranslateByAddress(ADDRESS_PORTS)),
+        rule(
+            &[Match::DaddrLocal],
+            Action::TranslateByAddress(ADDRESS_PORTS),
+        ),
         rule(&[Match::DaddrLocal], Action::TranslateByPort(PORTS)),
     ];
     let mut prerouting = vec![rule(&[Match::Daddr(local)], Action::Return)];
@@ -179,8 +264,16 @@ fn chains(family: Family, bridges: &[&Network]) -> Vec<Chain> {
             base: base(ChainKind::Nat, Hook::Prerouting, -100),
             rules: prerouting,
         },
-        Chain { name: "output", base: base(ChainKind::Nat, Hook::Output, -100), rules: translate.to_vec() },
-        Chain { name: "postrouting", base: base(ChainKind::Nat, Hook::Postrouting, 100), rules: postrouting(family, bridges) },
+        Chain {
+            name: "output",
+            base: base(ChainKind::Nat, Hook::Output, -100),
+            rules: translate.to_vec(),
+        },
+        Chain {
+            name: "postrouting",
+            base: base(ChainKind::Nat, Hook::Postrouting, 100),
+            rules: postrouting(family, bridges),
+        },
         Chain {
             name: "to_bridge",
             base: None,
@@ -209,18 +302,34 @@ fn chains(family: Family, bridges: &[&Network]) -> Vec<Chain> {
 
 fn postrouting(family: Family, bridges: &[&Network]) -> Vec<Rule> {
     // 127.0.0.1 means nothing to a container; every other source is kept.
-    let mut rules = vec![rule(&[Match::OifIn(BRIDGES), Match::Saddr(loopback(family))], Action::Masquerade)];
+    let mut rules = vec![rule(
+        &[Match::OifIn(BRIDGES), Match::Saddr(loopback(family))],
+        Action::Masquerade,
+    )];
     for network in bridges {
         let name = &network.bridge;
-        // A container that reaches a neighbour, or itself, by a published port: the answer must come back by the host.
-        rules.push(rule(&[Match::Iif(name.clone()), Match::Oif(name.clone()), Match::Translated], Action::Masquerade));
         let subnet = match family {
             Family::Ip => network.ipv4_subnet(),
             Family::Ip6 => network.ipv6_subnet(),
         };
-        if let Some(subnet) = subnet.filter(|_| network.masquerade && !network.internal) {
-            let matches = [Match::Saddr(subnet.cidr.trunc()), Match::OifNot(name.clone())];
-            rules.push(rule(&matches, Action::Masquerade));
+        let Some(subnet) = subnet.map(|subnet| subnet.cidr.trunc()) else {
+            continue;
+        };
+        // A container that reaches a neighbour, or itself, by a published port: the answer must come back by the host. (The link in
+        // is not known in this hook.)
+        rules.push(rule(
+            &[
+                Match::Saddr(subnet),
+                Match::Oif(name.clone()),
+                Match::Translated,
+            ],
+            Action::Masquerade,
+        ));
+        if network.masquerade && !network.internal {
+            rules.push(rule(
+                &[Match::Saddr(subnet), Match::OifNot(name.clone())],
+                Action::Masquerade,
+            ));
         }
     }
     rules

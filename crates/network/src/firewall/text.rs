@@ -2,7 +2,12 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{Action, Base, Chain, ChainKind, DataType, Element, Family, Hook, Match, Rule, Ruleset, Set, Value};
+use ipnet::IpNet;
+
+use super::{
+    Action, Base, Chain, ChainKind, DataType, Element, Family, Hook, Match, Rule, Ruleset, Set,
+    Value,
+};
 
 impl Display for Ruleset {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -28,7 +33,11 @@ impl Display for Family {
 }
 
 fn joined<T: Display>(parts: &[T]) -> String {
-    parts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" . ")
+    parts
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(" . ")
 }
 
 impl Display for Set {
@@ -41,7 +50,11 @@ impl Display for Set {
         writeln!(f, "\t\ttype {}{data}", joined(&self.key))?;
         if !self.elements.is_empty() {
             let elements: Vec<String> = self.elements.iter().map(ToString::to_string).collect();
-            writeln!(f, "\t\telements = {{ {} }}", elements.join(",\n\t\t\t     "))?;
+            writeln!(
+                f,
+                "\t\telements = {{ {} }}",
+                elements.join(",\n\t\t\t     ")
+            )?;
         }
         writeln!(f, "\t}}")
     }
@@ -50,7 +63,11 @@ impl Display for Set {
 impl Display for Element {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(&joined(&self.key))?;
-        if self.data.is_empty() { Ok(()) } else { write!(f, " : {}", joined(&self.data)) }
+        if self.data.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " : {}", joined(&self.data))
+        }
     }
 }
 
@@ -127,7 +144,9 @@ impl Rule {
             Action::Return => "return".to_owned(),
             Action::Jump(chain) => format!("jump {chain}"),
             Action::Masquerade => "masquerade".to_owned(),
-            Action::TranslateByPort(map) => format!("dnat {family} to meta l4proto . th dport map @{map}"),
+            Action::TranslateByPort(map) => {
+                format!("dnat {family} to meta l4proto . th dport map @{map}")
+            }
             Action::TranslateByAddress(map) => {
                 format!("dnat {family} to meta l4proto . {family} daddr . th dport map @{map}")
             }
@@ -139,18 +158,26 @@ impl Rule {
 impl Match {
     fn text(&self, family: Family) -> String {
         match self {
-            Match::Iif(name) => format!("iifname \"{name}\""),
             Match::Oif(name) => format!("oifname \"{name}\""),
             Match::OifNot(name) => format!("oifname != \"{name}\""),
             Match::IifIn(set) => format!("iifname @{set}"),
             Match::OifIn(set) => format!("oifname @{set}"),
             Match::IifOifIn(set) => format!("iifname . oifname @{set}"),
-            Match::Saddr(net) => format!("{family} saddr {net}"),
-            Match::Daddr(net) => format!("{family} daddr {net}"),
+            Match::Saddr(net) => format!("{family} saddr {}", network(net)),
+            Match::Daddr(net) => format!("{family} daddr {}", network(net)),
             Match::SaddrDaddrIn(set) => format!("{family} saddr . {family} daddr @{set}"),
             Match::DaddrLocal => "fib daddr type local".to_owned(),
             Match::Established => "ct state established,related".to_owned(),
             Match::Translated => "ct status dnat".to_owned(),
         }
+    }
+}
+
+/// nft leaves out the length of a whole address.
+fn network(net: &IpNet) -> String {
+    if net.prefix_len() == net.max_prefix_len() {
+        net.addr().to_string()
+    } else {
+        net.to_string()
     }
 }

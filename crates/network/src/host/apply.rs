@@ -4,7 +4,7 @@ use crate::driver::{InterfaceName, InterfacePlan, LinkPlan};
 use crate::error::{Error, Result};
 use crate::host::{Connected, sysctl};
 use crate::netlink::Batch;
-use crate::netlink::route::{End, Link, Route, absence_is_fine};
+use crate::netlink::route::{CREATE_VETH, End, Link, Route, absence_is_fine};
 use crate::netns::{self, Sandbox};
 
 /// A link of the host that must exist.
@@ -17,7 +17,11 @@ fn host_link(host: &mut Route, name: &str) -> Result<Link> {
 }
 
 /// Makes the interface. On failure the link is deleted again, and its error is the one returned.
-pub(crate) fn connect(host: &mut Route, sandbox: &Sandbox, plan: &InterfacePlan) -> Result<Connected> {
+pub(crate) fn connect(
+    host: &mut Route,
+    sandbox: &Sandbox,
+    plan: &InterfacePlan,
+) -> Result<Connected> {
     let name = match &plan.name {
         InterfaceName::Exact(name) => name.clone(),
         InterfaceName::Prefix(prefix) => free_name(&mut sandbox.route(), prefix)?,
@@ -43,9 +47,9 @@ fn free_name(route: &mut Route, prefix: &str) -> Result<String> {
     let links = route.links()?;
     // One of the first links.len() + 1 numbers is free.
     let mut names = (0..=links.len()).map(|n| format!("{prefix}{n}"));
-    names.find(|name| links.iter().all(|link| link.name != *name)).ok_or_else(|| {
-        Error::Invalid(format!("no interface name with prefix {prefix} is free"))
-    })
+    names
+        .find(|name| links.iter().all(|link| link.name != *name))
+        .ok_or_else(|| Error::Invalid(format!("no interface name with prefix {prefix} is free")))
 }
 
 /// Docker's names for the host's ends: `veth` and seven hex digits.
@@ -56,61 +60,83 @@ fn veth_name() -> String {
 /// Tries at a free random name: one of 2^28 is taken by chance hardly ever.
 const NAME_TRIES: usize = 4;
 
-fn create_link(host: &mut Route, sandbox: &Sandbox, plan: &InterfacePlan, name: &str) -> Result<()> {
-    let end = End { name, mac: plan.mac, mtu: plan.mtu, netns: Some(sandbox.netns()), master: None };
+fn create_link(
+    host: &mut Route,
+    sandbox: &Sandbox,
+    plan: &InterfacePlan,
+    name: &str,
+) -> Result<()> {
+    let end = End {
+        name,
+        mac: plan.mac,
+        mtu: plan.mtu,
+        netns: Some(sandbox.netns()),
+        master: None,
+    };
     match &plan.link {
         LinkPlan::Veth { bridge, isolated } => {
             let bridge = host_link(host, bridge)?;
-            for attempt in 1.. {
-                let host_name = veth_name();
-                let port =
-                    End { name: &host_name, mtu: plan.mtu, master: Some(bridge.index), ..End::default() };
-                let mut batch = Batch::new();
-                batch.veth(&port, &end);
-                match host.execute(batch) {
-                    // EEXIST also says that the name inside is taken: that stays so.
-                    Err(error) if error.errno() == Some(libc::EEXIST) && attempt < NAME_TRIES => continue,
-                    result => result?,
-                }
-                return if *isolated { isolate(host, &host_name) } else { Ok(()) };
-            }
-            Ok(())
+            create_veth(host, &bridge, *isolated, &end)
         }
         LinkPlan::Macvlan { parent, mode } => {
             let parent = host_link(host, parent)?;
             let mut batch = Batch::new();
             batch.macvlan(&end, parent.index, *mode);
-            host.execute(batch).map_err(|error| unsupported("network driver macvlan", error))
+            host.execute(batch)
+                .map_err(|error| unsupported("network driver macvlan", error))
         }
         LinkPlan::Ipvlan { parent, mode, flag } => {
             let parent = host_link(host, parent)?;
             let mut batch = Batch::new();
             batch.ipvlan(&end, parent.index, *mode, *flag);
-            host.execute(batch).map_err(|error| unsupported("network driver ipvlan", error))
+            host.execute(batch)
+                .map_err(|error| unsupported("network driver ipvlan", error))
         }
     }
 }
 
-fn isolate(host: &mut Route, name: &str) -> Result<()> {
-    let done = host_link(host, name).and_then(|link| {
+fn create_veth(host: &mut Route, bridge: &Link, isolated: bool, peer: &End<'_>) -> Result<()> {
+    let mut attempt = 1;
+    loop {
+        let name = veth_name();
+        let port = End {
+            name: &name,
+            mtu: peer.mtu,
+            master: Some(bridge.index),
+            ..End::default()
+        };
         let mut batch = Batch::new();
-        batch.isolate_port(link.index, name);
-        host.execute(batch)
-    });
-    done.inspect_err(|_| {
-        let mut undo = Batch::new();
-        undo.delete_link(name);
-        if let Err(error) = absence_is_fine(host.execute(undo)) {
-            tracing::warn!(%error, "cannot undo the making of a link");
+        batch.veth(&port, peer);
+        batch.bridge_port(&name, isolated);
+        match host.execute(batch) {
+            Err(Error::Kernel { operation: CREATE_VETH, source, .. })
+                // It also says that the name inside is taken: that stays so, and the last try reports it.
+                if source.raw_os_error() == Some(libc::EEXIST) && attempt < NAME_TRIES =>
+            {
+                attempt += 1;
+            }
+            Err(error @ Error::Kernel { operation: CREATE_VETH, .. }) => return Err(error),
+            Err(error) => {
+                let mut undo = Batch::new();
+                undo.delete_link(&name);
+                if let Err(error) = absence_is_fine(host.execute(undo)) {
+                    tracing::warn!(%error, "cannot undo the making of a link");
+                }
+                return Err(error);
+            }
+            Ok(()) => return Ok(()),
         }
-    })
+    }
 }
 
 /// rtnetlink answers EOPNOTSUPP ("Unknown device type") for a kind of link that the kernel was built without.
 fn unsupported(what: &str, error: Error) -> Error {
     match error {
         Error::Kernel { source, .. } if source.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-            Error::Unsupported { what: what.to_owned(), source }
+            Error::Unsupported {
+                what: what.to_owned(),
+                source,
+            }
         }
         other => other,
     }
@@ -119,7 +145,9 @@ fn unsupported(what: &str, error: Error) -> Error {
 fn configure(sandbox: &Sandbox, plan: &InterfacePlan, name: &str) -> Result<Connected> {
     if plan.ipv6 {
         // The namespace's default is off.
-        netns::inside(sandbox.netns(), || sysctl::set(&format!("ipv6/conf/{name}/disable_ipv6"), "0"))?;
+        netns::inside(sandbox.netns(), || {
+            sysctl::set(&format!("ipv6/conf/{name}/disable_ipv6"), "0")
+        })?;
     }
     let mut route = sandbox.route();
     let link = route.link(name)?.ok_or_else(|| Error::Kernel {
@@ -136,5 +164,8 @@ fn configure(sandbox: &Sandbox, plan: &InterfacePlan, name: &str) -> Result<Conn
         batch.default_route(link.index, *gateway);
     }
     route.execute(batch)?;
-    Ok(Connected { interface: name.to_owned(), mac: link.mac })
+    Ok(Connected {
+        interface: name.to_owned(),
+        mac: link.mac,
+    })
 }

@@ -23,7 +23,11 @@ pub(crate) fn ensure(route: &mut Route, network: &Network, alias: &str, ipv6: bo
             return Err(Error::Invalid(format!(
                 "link {} exists and is not a bridge ({})",
                 network.bridge,
-                if link.kind.is_empty() { "a device" } else { &link.kind }
+                if link.kind.is_empty() {
+                    "a device"
+                } else {
+                    &link.kind
+                }
             )));
         }
         None => (create(route, network, alias)?, true),
@@ -43,14 +47,24 @@ fn create(route: &mut Route, network: &Network, alias: &str) -> Result<Link> {
     };
     let mtu = (network.mtu != 0).then_some(network.mtu);
     let mut batch = Batch::new();
-    batch.bridge(&End { name: &network.bridge, mac: Some(mac), mtu, ..End::default() });
+    batch.bridge(&End {
+        name: &network.bridge,
+        mac: Some(mac),
+        mtu,
+        ..End::default()
+    });
     route.execute(batch)?;
     let mut batch = Batch::new();
     batch.link_alias(&network.bridge, alias);
-    let made = route.execute(batch).and_then(|()| route.link(&network.bridge));
+    let made = route
+        .execute(batch)
+        .and_then(|()| route.link(&network.bridge));
     match made {
         Ok(Some(link)) => Ok(link),
-        Ok(None) => Err(Error::Malformed { operation: "create bridge", what: "it is gone again" }),
+        Ok(None) => Err(Error::Malformed {
+            operation: "create bridge",
+            what: "it is gone again",
+        }),
         Err(error) => {
             delete(route, &network.bridge)?;
             Err(error)
@@ -59,9 +73,17 @@ fn create(route: &mut Route, network: &Network, alias: &str) -> Result<Link> {
 }
 
 /// `ours`: made by this daemon, now or before; a bridge of the administrator keeps its IPv6 switch and its MTU.
-fn complete(route: &mut Route, network: &Network, link: &Link, ours: bool, ipv6: bool) -> Result<()> {
+fn complete(
+    route: &mut Route,
+    network: &Network,
+    link: &Link,
+    ours: bool,
+    ipv6: bool,
+) -> Result<()> {
     let name = &network.bridge;
-    let set = |family: &str, key: &str, value: &str| sysctl::set(&format!("{family}/conf/{name}/{key}"), value);
+    let set = |family: &str, key: &str, value: &str| {
+        sysctl::set(&format!("{family}/conf/{name}/{key}"), value)
+    };
     let wants_ipv6 = network.ipv6_subnet().is_some() && ipv6;
     if ours && ipv6 {
         set("ipv6", "disable_ipv6", if wants_ipv6 { "0" } else { "1" })?;
@@ -91,7 +113,9 @@ fn complete(route: &mut Route, network: &Network, link: &Link, ours: bool, ipv6:
 fn gateways(network: &Network, ipv6: bool) -> impl Iterator<Item = IpNet> {
     let v4 = network.ipv4_subnet().filter(|_| !network.inhibit_ipv4);
     let v6 = network.ipv6_subnet().filter(|_| ipv6);
-    v4.into_iter().chain(v6).filter_map(|subnet| IpNet::new(subnet.gateway?, subnet.cidr.prefix_len()).ok())
+    v4.into_iter()
+        .chain(v6)
+        .filter_map(|subnet| IpNet::new(subnet.gateway?, subnet.cidr.prefix_len()).ok())
 }
 
 pub(crate) fn delete(route: &mut Route, name: &str) -> Result<()> {

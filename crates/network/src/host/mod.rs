@@ -105,7 +105,9 @@ enum Backend {
 }
 
 fn missing<T>(what: &str) -> Result<T> {
-    Err(Error::NotImplemented { what: format!("network: {what}") })
+    Err(Error::NotImplemented {
+        what: format!("network: {what}"),
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -116,8 +118,14 @@ impl Host {
     /// Opens the kernel's interfaces. Makes nothing yet but `<exec_root>/netns`.
     pub fn open(options: HostOptions) -> Result<Host> {
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if options.instance.is_empty() || options.instance.len() > 20 || !options.instance.chars().all(good) {
-            return Err(Error::Invalid(format!("invalid network instance name {:?}", options.instance)));
+        if options.instance.is_empty()
+            || options.instance.len() > 20
+            || !options.instance.chars().all(good)
+        {
+            return Err(Error::Invalid(format!(
+                "invalid network instance name {:?}",
+                options.instance
+            )));
         }
         let netns_dir = options.exec_root.join("netns");
         fs::create_dir_all(&netns_dir).map_err(|source| Error::File {
@@ -147,10 +155,18 @@ impl Host {
         let mut route = lock(&self.route);
         let (routes, default_index) = route.routes()?;
         let default_link = match default_index {
-            Some(index) => route.links()?.into_iter().find(|link| link.index == index).map(|link| link.name),
+            Some(index) => route
+                .links()?
+                .into_iter()
+                .find(|link| link.index == index)
+                .map(|link| link.name),
             None => None,
         };
-        Ok(HostFacts { ipv6: self.ipv6, routes, default_link })
+        Ok(HostFacts {
+            ipv6: self.ipv6,
+            routes,
+            default_link,
+        })
     }
 
     /// The addresses of a link of the host: for `--bridge NAME` of a bridge that exists, whose subnet is then the network's. None when there
@@ -173,7 +189,12 @@ impl Host {
         if self.options.ip_forward {
             bridge::forward(self.ipv6 && network.ipv6_subnet().is_some())?;
         }
-        bridge::ensure(&mut lock(&self.route), network, &bridge::alias(&self.options.instance), self.ipv6)
+        bridge::ensure(
+            &mut lock(&self.route),
+            network,
+            &bridge::alias(&self.options.instance),
+            self.ipv6,
+        )
     }
 
     /// Removes what `ensure_network` made. A link that was there before it is left alone.
@@ -214,7 +235,9 @@ impl Host {
     fn checked_path(&self, key: &str) -> Result<PathBuf> {
         let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if key.is_empty() || key.len() > 200 || !key.chars().all(good) {
-            return Err(Error::Invalid(format!("invalid network sandbox key {key:?}")));
+            return Err(Error::Invalid(format!(
+                "invalid network sandbox key {key:?}"
+            )));
         }
         Ok(self.netns_dir.join(key))
     }
@@ -225,7 +248,9 @@ impl Host {
         }
         let path = self.checked_path(key)?;
         if !path.exists() {
-            return Err(Error::NoSandbox { key: key.to_owned() });
+            return Err(Error::NoSandbox {
+                key: key.to_owned(),
+            });
         }
         // Pinned by an earlier life of this daemon.
         let sandbox = Arc::new(Sandbox::open(&path)?);
@@ -235,9 +260,15 @@ impl Host {
 
     /// Makes the endpoint's interface inside the sandbox. Either all of it or nothing.
     pub fn connect(&self, key: &str, network: &Network, endpoint: &Endpoint) -> Result<Connected> {
-        let facts = HostFacts { ipv6: self.ipv6, ..self.facts_for(network)? };
+        let facts = HostFacts {
+            ipv6: self.ipv6,
+            ..self.facts_for(network)?
+        };
         match driver::by_name(&network.driver)?.plan(network, endpoint, &facts)? {
-            NetPlan::Nothing => Ok(Connected { interface: String::new(), mac: None }),
+            NetPlan::Nothing => Ok(Connected {
+                interface: String::new(),
+                mac: None,
+            }),
             NetPlan::Interface(plan) => {
                 let sandbox = self.sandbox(key)?;
                 apply::connect(&mut lock(&self.route), &sandbox, &plan)
@@ -255,21 +286,29 @@ impl Host {
 
     /// Removes one endpoint's interface from a sandbox that lives on (10-26 ms; not needed before `remove_sandbox`).
     pub fn disconnect(&self, key: &str, network: &Network, endpoint: &Endpoint) -> Result<()> {
-        let facts = HostFacts { ipv6: self.ipv6, ..self.facts_for(network)? };
+        let facts = HostFacts {
+            ipv6: self.ipv6,
+            ..self.facts_for(network)?
+        };
         match driver::by_name(&network.driver)?.plan(network, endpoint, &facts)? {
             NetPlan::Nothing => Ok(()),
             NetPlan::Interface(plan) => match plan.name {
                 InterfaceName::Exact(name) => apply::disconnect(&*self.sandbox(key)?, &name),
-                InterfaceName::Prefix(_) => {
-                    Err(Error::Invalid(format!("endpoint {} does not say which interface it has", endpoint.id)))
-                }
+                InterfaceName::Prefix(_) => Err(Error::Invalid(format!(
+                    "endpoint {} does not say which interface it has",
+                    endpoint.id
+                ))),
             },
         }
     }
 
     /// Takes the host ports that `endpoint.ports` asks for, all or none, and returns them resolved: one mapping per host address, each with
     /// its port. Held until `release_ports`. Resolved mappings may be given again (after a restart).
-    pub fn reserve_ports(&self, network: &Network, endpoint: &Endpoint) -> Result<Vec<PortMapping>> {
+    pub fn reserve_ports(
+        &self,
+        network: &Network,
+        endpoint: &Endpoint,
+    ) -> Result<Vec<PortMapping>> {
         self.ports.reserve(network, endpoint, self.ipv6)
     }
 
@@ -285,21 +324,38 @@ impl Host {
 
     fn families(&self) -> impl Iterator<Item = Family> {
         let ipv6 = self.ipv6 && self.options.ip6tables;
-        [Family::Ip, Family::Ip6].into_iter().filter(move |family| ipv6 || *family == Family::Ip)
+        [Family::Ip, Family::Ip6]
+            .into_iter()
+            .filter(move |family| ipv6 || *family == Family::Ip)
     }
 
     /// Writes the whole firewall of this daemon, in one transaction. For boot, and after networks were made or removed.
     pub fn sync_firewall(&self, networks: &[Network], endpoints: &[Endpoint]) -> Result<()> {
         let ipv6 = self.ipv6 && self.options.ip6tables;
-        let rules = firewall::ruleset(networks, endpoints, &FirewallOptions { table: self.table(), ipv6 });
+        let rules = firewall::ruleset(
+            networks,
+            endpoints,
+            &FirewallOptions {
+                table: self.table(),
+                ipv6,
+            },
+        );
         match &self.firewall {
             Backend::Nftables(nft) => lock(nft).replace(&rules),
             Backend::None => Ok(()),
         }
     }
 
-    fn elements(&self, network: &Network, endpoint: &Endpoint) -> Vec<(Family, &'static str, Element)> {
-        let of = |family| firewall::elements(family, network, endpoint).into_iter().map(move |(set, e)| (family, set, e));
+    fn elements(
+        &self,
+        network: &Network,
+        endpoint: &Endpoint,
+    ) -> Vec<(Family, &'static str, Element)> {
+        let of = |family| {
+            firewall::elements(family, network, endpoint)
+                .into_iter()
+                .map(move |(set, e)| (family, set, e))
+        };
         self.families().flat_map(of).collect()
     }
 
@@ -369,7 +425,9 @@ impl Host {
         match route.links() {
             Ok(links) => {
                 let known = |name: &str| networks.iter().any(|n| n.bridge == name);
-                let lost = links.into_iter().filter(|l| l.alias == alias && l.kind == "bridge" && !known(&l.name));
+                let lost = links
+                    .into_iter()
+                    .filter(|l| l.alias == alias && l.kind == "bridge" && !known(&l.name));
                 errors.extend(lost.filter_map(|link| bridge::delete(&mut route, &link.name).err()));
             }
             Err(error) => errors.push(error),
@@ -389,22 +447,36 @@ impl Host {
     pub fn traffic(&self, key: &str) -> Result<Vec<InterfaceStats>> {
         let links = self.sandbox(key)?.route().links()?;
         // Index 1 is loopback in every namespace.
-        Ok(links.into_iter().filter(|link| link.index != 1).map(|link| link.stats).collect())
+        Ok(links
+            .into_iter()
+            .filter(|link| link.index != 1)
+            .map(|link| link.stats)
+            .collect())
     }
 }
 
 /// One by one, since a transaction fails as a whole.
-fn remove_each(nft: &mut Nft, table: &str, elements: &[(Family, &'static str, Element)]) -> Result<()> {
+fn remove_each(
+    nft: &mut Nft,
+    table: &str,
+    elements: &[(Family, &'static str, Element)],
+) -> Result<()> {
     let failures = elements
         .iter()
-        .filter_map(|element| nft::absence_is_fine(nft.remove(table, std::slice::from_ref(element))).err())
+        .filter_map(|element| {
+            nft::absence_is_fine(nft.remove(table, std::slice::from_ref(element))).err()
+        })
         .collect();
     Error::collect(failures)
 }
 
 /// Names in the directory of pinned namespaces.
 fn pinned(dir: &Path) -> Result<Vec<String>> {
-    let failed = |source| Error::File { operation: "read", path: dir.to_owned(), source };
+    let failed = |source| Error::File {
+        operation: "read",
+        path: dir.to_owned(),
+        source,
+    };
     let entries = fs::read_dir(dir).map_err(failed)?;
     let names = entries.map(|entry| entry.map(|e| e.file_name().to_string_lossy().into_owned()));
     names.collect::<Result<Vec<_>, _>>().map_err(failed)

@@ -11,12 +11,18 @@ pub(crate) fn set(name: &str, value: &str) -> Result<()> {
     if current.trim_end() == value {
         return Ok(());
     }
-    std::fs::write(&path, value).map_err(|source| Error::File { operation: "write", path, source })
+    std::fs::write(&path, value).map_err(|source| Error::File {
+        operation: "write",
+        path,
+        source,
+    })
 }
 
 /// The value, without its line end; None where the kernel has no such setting.
 pub(crate) fn get(name: &str) -> Option<String> {
-    std::fs::read_to_string(path(name)).ok().map(|text| text.trim_end().to_owned())
+    std::fs::read_to_string(path(name))
+        .ok()
+        .map(|text| text.trim_end().to_owned())
 }
 
 fn path(name: &str) -> PathBuf {

@@ -17,6 +17,8 @@ const HEADER: usize = 16;
 /// `NLMSG_ERROR` and `NLMSG_DONE` of linux/netlink.h, as message types.
 const MSG_ERROR: u16 = libc::NLMSG_ERROR as u16;
 const MSG_DONE: u16 = libc::NLMSG_DONE as u16;
+/// `NLMSGERR_ATTR_MSG`
+const ATTR_MSG: u16 = 1;
 /// Attribute type bits that are flags (`NLA_F_NESTED`, `NLA_F_NET_BYTEORDER`).
 const TYPE_MASK: u16 = 0x3fff;
 const NESTED: u16 = 0x8000;
@@ -33,18 +35,29 @@ pub(crate) struct Batch {
 
 impl Batch {
     pub(crate) fn new() -> Batch {
-        Batch { bytes: Vec::with_capacity(1024), ..Batch::default() }
+        Batch {
+            bytes: Vec::with_capacity(1024),
+            ..Batch::default()
+        }
     }
 
     /// Starts a request. Attributes follow until the next `begin`.
-    pub(crate) fn begin(&mut self, kind: u16, flags: i32, header: &[u8], operation: &'static str, object: String) {
+    pub(crate) fn begin(
+        &mut self,
+        kind: u16,
+        flags: i32,
+        header: &[u8],
+        operation: &'static str,
+        object: String,
+    ) {
         self.close();
         self.open = self.bytes.len();
         let flags = (flags | libc::NLM_F_REQUEST) as u16;
         self.bytes.extend_from_slice(&0u32.to_ne_bytes());
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
         self.bytes.extend_from_slice(&flags.to_ne_bytes());
-        self.bytes.extend_from_slice(&(self.labels.len() as u32).to_ne_bytes());
+        self.bytes
+            .extend_from_slice(&(self.labels.len() as u32).to_ne_bytes());
         self.bytes.extend_from_slice(&0u32.to_ne_bytes());
         self.bytes.extend_from_slice(header);
         self.pad();
@@ -73,7 +86,8 @@ impl Batch {
     }
 
     pub(crate) fn attr(&mut self, kind: u16, value: &[u8]) {
-        self.bytes.extend_from_slice(&((value.len() + 4) as u16).to_ne_bytes());
+        self.bytes
+            .extend_from_slice(&((value.len() + 4) as u16).to_ne_bytes());
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
         self.bytes.extend_from_slice(value);
         self.pad();
@@ -148,19 +162,24 @@ impl Connection {
             socket.set_non_blocking(true)?;
             Ok(socket)
         };
-        let socket =
-            open().map_err(|source| Error::Kernel { operation: "open netlink socket", object: String::new(), source })?;
+        let socket = open().map_err(|source| Error::Kernel {
+            operation: "open netlink socket",
+            object: String::new(),
+            source,
+        })?;
         Ok(Connection { socket })
     }
 
     /// Past `net.core.wmem_max`, which `CAP_NET_ADMIN` allows.
     pub(crate) fn enlarge_send_buffer(&self, bytes: usize) -> Result<()> {
         // SO_SNDBUFFORCE exists for every socket; the file descriptor is borrowed for the one call.
-        rustix::net::sockopt::set_socket_send_buffer_size_force(&self.socket, bytes).map_err(|errno| Error::Kernel {
-            operation: "enlarge netlink buffer",
-            object: String::new(),
-            source: errno.into(),
-        })
+        rustix::net::sockopt::set_socket_send_buffer_size_force(&self.socket, bytes).map_err(
+            |errno| Error::Kernel {
+                operation: "enlarge netlink buffer",
+                object: String::new(),
+                source: errno.into(),
+            },
+        )
     }
 
     /// Sends the batch and reads every answer. Fails with the first request that was refused.
@@ -169,11 +188,13 @@ impl Connection {
         let Some((operation, object)) = batch.labels.first() else {
             return Ok(Vec::new());
         };
-        self.socket.send(&batch.bytes, 0).map_err(|source| Error::Kernel {
-            operation,
-            object: object.clone(),
-            source,
-        })?;
+        self.socket
+            .send(&batch.bytes, 0)
+            .map_err(|source| Error::Kernel {
+                operation,
+                object: object.clone(),
+                source,
+            })?;
         let mut messages = Vec::new();
         let mut failure = None;
         let mut buffer = vec![0; RECEIVE_BYTES];
@@ -183,11 +204,25 @@ impl Connection {
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(source) => return Err(Error::Kernel { operation, object: object.clone(), source }),
+                Err(source) => {
+                    return Err(Error::Kernel {
+                        operation,
+                        object: object.clone(),
+                        source,
+                    });
+                }
             };
-            read_messages(&buffer[..length], &batch.labels, &mut messages, &mut failure)?;
+            read_messages(
+                &buffer[..length],
+                &batch.labels,
+                &mut messages,
+                &mut failure,
+            )?;
             if messages.len() > ANSWER_MESSAGES_MAX {
-                return Err(Error::Malformed { operation, what: "endless answer" });
+                return Err(Error::Malformed {
+                    operation,
+                    what: "endless answer",
+                });
             }
         }
         match failure {
@@ -205,13 +240,18 @@ fn read_messages(
     failure: &mut Option<Error>,
 ) -> Result<()> {
     while bytes.len() >= HEADER {
-        let word = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let word = |at: usize| {
+            u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
         let length = word(0) as usize;
         let kind = u16::from_ne_bytes([bytes[4], bytes[5]]);
         let flags = u16::from_ne_bytes([bytes[6], bytes[7]]);
         let sequence = word(8) as usize;
         if length < HEADER || length > bytes.len() {
-            return Err(Error::Malformed { operation: "read netlink answer", what: "message length" });
+            return Err(Error::Malformed {
+                operation: "read netlink answer",
+                what: "message length",
+            });
         }
         let body = &bytes[HEADER..length];
         match kind {
@@ -222,7 +262,10 @@ fn read_messages(
                 }
             }
             MSG_DONE => {}
-            _ => messages.push(Message { kind, body: body.to_vec() }),
+            _ => messages.push(Message {
+                kind,
+                body: body.to_vec(),
+            }),
         }
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
@@ -230,20 +273,34 @@ fn read_messages(
 }
 
 /// `struct nlmsgerr`: 0 or -errno, the header of the request, then the kernel's own words (`NLMSGERR_ATTR_MSG`) where it has some.
-fn acknowledgement(body: &[u8], flags: u16, label: Option<&(&'static str, String)>) -> Option<Error> {
+fn acknowledgement(
+    body: &[u8],
+    flags: u16,
+    label: Option<&(&'static str, String)>,
+) -> Option<Error> {
     let code = i32::from_ne_bytes(body.get(..4)?.try_into().ok()?);
     if code == 0 {
         return None;
     }
     let errno = io::Error::from_raw_os_error(-code);
-    let attributes = if flags & libc::NLM_F_ACK_TLVS as u16 != 0 { body.get(4 + HEADER..) } else { None };
-    let words = attributes.and_then(|a| find(a, libc::NLMSGERR_ATTR_MSG as u16)).map(text);
-    let (operation, object) = label.cloned().unwrap_or(("apply", "transaction".to_owned()));
+    let attributes = if flags & libc::NLM_F_ACK_TLVS as u16 != 0 {
+        body.get(4 + HEADER..)
+    } else {
+        None
+    };
+    let words = attributes.and_then(|a| find(a, ATTR_MSG)).map(text);
+    let (operation, object) = label
+        .cloned()
+        .unwrap_or(("apply", "transaction".to_owned()));
     let object = match words.filter(|words| !words.is_empty()) {
         Some(words) => format!("{object} ({words})"),
         None => object,
     };
-    Some(Error::Kernel { operation, object, source: errno })
+    Some(Error::Kernel {
+        operation,
+        object,
+        source: errno,
+    })
 }
 
 /// Walks attributes: (type without flags, value). Stops at the first malformed one.
@@ -259,7 +316,9 @@ pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
 
 /// The first attribute of that type.
 pub(crate) fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
-    attributes(bytes).find(|(k, _)| *k == kind).map(|(_, value)| value)
+    attributes(bytes)
+        .find(|(k, _)| *k == kind)
+        .map(|(_, value)| value)
 }
 
 /// A string attribute's text, without its final zero.
@@ -297,9 +356,18 @@ mod tests {
         // RTM_DELLINK of an index that cannot exist.
         let mut header = [0u8; 16];
         header[4..8].copy_from_slice(&i32::MAX.to_ne_bytes());
-        batch.begin(libc::RTM_DELLINK, libc::NLM_F_ACK, &header, "delete link", "ghost".to_owned());
+        batch.begin(
+            libc::RTM_DELLINK,
+            libc::NLM_F_ACK,
+            &header,
+            "delete link",
+            "ghost".to_owned(),
+        );
         let error = connection.execute(batch).err().expect("refused");
-        assert!(error.to_string().starts_with("delete link ghost"), "{error}");
+        assert!(
+            error.to_string().starts_with("delete link ghost"),
+            "{error}"
+        );
         assert!(matches!(error.errno(), Some(libc::ENODEV | libc::EPERM)));
     }
 

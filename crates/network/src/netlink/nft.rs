@@ -8,7 +8,8 @@ use ipnet::IpNet;
 use super::{Batch, Connection};
 use crate::error::{Error, Result};
 use crate::firewall::{
-    Action, Base, Chain, ChainKind, DataType, Element, Family, Hook, Match, Rule, Ruleset, Set, Table, Value,
+    Action, Base, Chain, ChainKind, DataType, Element, Family, Hook, Match, Rule, Ruleset, Set,
+    Table, Value,
 };
 
 const SUBSYSTEM: u16 = 10 << 8;
@@ -61,22 +62,43 @@ impl Nft {
     }
 
     /// Adds elements. One that is there already with the same value is no error, with another value it is `EEXIST`.
-    pub(crate) fn add(&mut self, table: &str, elements: &[(Family, &'static str, Element)]) -> Result<()> {
+    pub(crate) fn add(
+        &mut self,
+        table: &str,
+        elements: &[(Family, &'static str, Element)],
+    ) -> Result<()> {
         self.change(NEWSETELEM, libc::NLM_F_CREATE, table, elements)
     }
 
     /// Removes elements, all or none; `ENOENT` when one is not there.
-    pub(crate) fn remove(&mut self, table: &str, elements: &[(Family, &'static str, Element)]) -> Result<()> {
+    pub(crate) fn remove(
+        &mut self,
+        table: &str,
+        elements: &[(Family, &'static str, Element)],
+    ) -> Result<()> {
         self.change(DELSETELEM, 0, table, elements)
     }
 
-    fn change(&mut self, kind: u16, flags: i32, table: &str, elements: &[(Family, &'static str, Element)]) -> Result<()> {
+    fn change(
+        &mut self,
+        kind: u16,
+        flags: i32,
+        table: &str,
+        elements: &[(Family, &'static str, Element)],
+    ) -> Result<()> {
         if elements.is_empty() {
             return Ok(());
         }
         let mut batch = begin();
         for (family, set, element) in elements {
-            batch.elements(kind, flags, *family, table, set, std::slice::from_ref(element));
+            batch.elements(
+                kind,
+                flags,
+                *family,
+                table,
+                set,
+                std::slice::from_ref(element),
+            );
         }
         self.commit(batch)
     }
@@ -108,7 +130,13 @@ impl Nft {
     /// would overrun the socket.
     fn commit(&mut self, mut batch: Batch) -> Result<()> {
         batch.add_flags(libc::NLM_F_ACK);
-        batch.begin(BATCH_END, 0, &header(0, SUBSYSTEM >> 8), "commit", "firewall".to_owned());
+        batch.begin(
+            BATCH_END,
+            0,
+            &header(0, SUBSYSTEM >> 8),
+            "commit",
+            "firewall".to_owned(),
+        );
         self.0.execute(batch).map(|_| ())
     }
 }
@@ -121,7 +149,13 @@ fn header(family: u8, resource: u16) -> [u8; 4] {
 
 fn begin() -> Batch {
     let mut batch = Batch::new();
-    batch.begin(BATCH_BEGIN, 0, &header(0, SUBSYSTEM >> 8), "begin", "firewall transaction".to_owned());
+    batch.begin(
+        BATCH_BEGIN,
+        0,
+        &header(0, SUBSYSTEM >> 8),
+        "begin",
+        "firewall transaction".to_owned(),
+    );
     batch
 }
 
@@ -139,7 +173,13 @@ impl Batch {
             DELTABLE => "delete nf_tables table",
             _ => "look up nf_tables table",
         };
-        self.begin(kind, flags, &header(number(family), 0), operation, format!("{family} {name}"));
+        self.begin(
+            kind,
+            flags,
+            &header(number(family), 0),
+            operation,
+            format!("{family} {name}"),
+        );
         self.text(1, name);
     }
 
@@ -152,7 +192,14 @@ impl Batch {
         }
         for set in &table.sets {
             for elements in set.elements.chunks(ELEMENTS_PER_MESSAGE) {
-                self.elements(NEWSETELEM, libc::NLM_F_CREATE, table.family, name, set.name, elements);
+                self.elements(
+                    NEWSETELEM,
+                    libc::NLM_F_CREATE,
+                    table.family,
+                    name,
+                    set.name,
+                    elements,
+                );
             }
         }
         for chain in &table.chains {
@@ -165,7 +212,13 @@ impl Batch {
     /// `NFTA_SET_*`
     fn set(&mut self, family: Family, table: &str, set: &Set, id: u32) {
         let object = format!("{family} {table} {}", set.name);
-        self.begin(NEWSET, libc::NLM_F_CREATE, &header(number(family), 0), "create nf_tables set", object);
+        self.begin(
+            NEWSET,
+            libc::NLM_F_CREATE,
+            &header(number(family), 0),
+            "create nf_tables set",
+            object,
+        );
         self.text(1, table);
         self.text(2, set.name);
         self.be32(3, if set.data.is_empty() { 0 } else { SET_MAP });
@@ -176,11 +229,29 @@ impl Batch {
             self.be32(7, length(&set.data));
         }
         self.be32(10, id);
+        if set.key == [DataType::Ifname] {
+            // For nft(8) alone: NFTNL_UDATA_SET_KEYBYTEORDER is the host's, else it prints the names backwards.
+            let mut data = vec![0, 4];
+            data.extend_from_slice(&1u32.to_ne_bytes());
+            self.attr(13, &data);
+        }
     }
 
     /// `NFTA_SET_ELEM_LIST_*`, `NFTA_SET_ELEM_*`
-    fn elements(&mut self, kind: u16, flags: i32, family: Family, table: &str, set: &str, elements: &[Element]) {
-        let operation = if kind == NEWSETELEM { "add to nf_tables set" } else { "remove from nf_tables set" };
+    fn elements(
+        &mut self,
+        kind: u16,
+        flags: i32,
+        family: Family,
+        table: &str,
+        set: &str,
+        elements: &[Element],
+    ) {
+        let operation = if kind == NEWSETELEM {
+            "add to nf_tables set"
+        } else {
+            "remove from nf_tables set"
+        };
         let object = match elements {
             [one] => format!("{family} {table} {set}: {one}"),
             many => format!("{family} {table} {set}: {} elements", many.len()),
@@ -203,10 +274,23 @@ impl Batch {
     /// `NFTA_CHAIN_*`, `NFTA_HOOK_*`
     fn chain(&mut self, family: Family, table: &str, chain: &Chain) {
         let object = format!("{family} {table} {}", chain.name);
-        self.begin(NEWCHAIN, libc::NLM_F_CREATE, &header(number(family), 0), "create nf_tables chain", object);
+        self.begin(
+            NEWCHAIN,
+            libc::NLM_F_CREATE,
+            &header(number(family), 0),
+            "create nf_tables chain",
+            object,
+        );
         self.text(1, table);
         self.text(3, chain.name);
-        let Some(Base { kind, hook, priority }) = chain.base else { return };
+        let Some(Base {
+            kind,
+            hook,
+            priority,
+        }) = chain.base
+        else {
+            return;
+        };
         let hook = match hook {
             Hook::Prerouting => 0,
             Hook::Forward => 2,
@@ -218,17 +302,26 @@ impl Batch {
             b.be32(2, priority as u32);
         });
         self.be32(5, libc::NF_ACCEPT as u32);
-        self.text(7, match kind {
-            ChainKind::Filter => "filter",
-            ChainKind::Nat => "nat",
-        });
+        self.text(
+            7,
+            match kind {
+                ChainKind::Filter => "filter",
+                ChainKind::Nat => "nat",
+            },
+        );
     }
 
     /// `NFTA_RULE_*`
     fn rule(&mut self, family: Family, table: &str, chain: &str, rule: &Rule) {
         let flags = libc::NLM_F_CREATE | libc::NLM_F_APPEND;
         let object = format!("{family} {table} {chain}");
-        self.begin(NEWRULE, flags, &header(number(family), 0), "add rule to", object);
+        self.begin(
+            NEWRULE,
+            flags,
+            &header(number(family), 0),
+            "add rule to",
+            object,
+        );
         self.text(1, table);
         self.text(2, chain);
         self.nest(4, |b| {
@@ -250,7 +343,6 @@ impl Batch {
     fn condition(&mut self, family: Family, condition: &Match) {
         let (source, destination, size) = addresses(family);
         match condition {
-            Match::Iif(name) => self.compare_name(META_IIFNAME, name, true),
             Match::Oif(name) => self.compare_name(META_OIFNAME, name, true),
             Match::OifNot(name) => self.compare_name(META_OIFNAME, name, false),
             Match::IifIn(set) => {
@@ -373,8 +465,14 @@ impl Batch {
 
     fn compare_network(&mut self, offset: u32, net: &IpNet) {
         let (address, mask) = match net {
-            IpNet::V4(net) => (net.network().octets().to_vec(), net.netmask().octets().to_vec()),
-            IpNet::V6(net) => (net.network().octets().to_vec(), net.netmask().octets().to_vec()),
+            IpNet::V4(net) => (
+                net.network().octets().to_vec(),
+                net.netmask().octets().to_vec(),
+            ),
+            IpNet::V6(net) => (
+                net.network().octets().to_vec(),
+                net.netmask().octets().to_vec(),
+            ),
         };
         // As nft does: whole bytes are read short instead of masked.
         let prefix = usize::from(net.prefix_len());
@@ -451,7 +549,10 @@ fn length(types: &[DataType]) -> u32 {
     };
     match types {
         [one] => size(one),
-        several => several.iter().map(|part| size(part).next_multiple_of(4)).sum(),
+        several => several
+            .iter()
+            .map(|part| size(part).next_multiple_of(4))
+            .sum(),
     }
 }
 

@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 use crate::host::InterfaceStats;
 use crate::model::MacAddr;
 
+/// The operation that an error of [`Batch::veth`] names.
+pub(crate) const CREATE_VETH: &str = "create veth";
 const ACK: i32 = libc::NLM_F_ACK;
 const CREATE: i32 = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
 const UP: u32 = libc::IFF_UP as u32;
@@ -20,7 +22,8 @@ const VETH_INFO_PEER: u16 = 1;
 const MACVLAN_MODE: u16 = 1;
 const IPVLAN_MODE: u16 = 1;
 const IPVLAN_FLAGS: u16 = 2;
-/// `IFLA_BRPORT_ISOLATED` (linux/if_link.h).
+/// `IFLA_BRPORT_MODE`, `IFLA_BRPORT_ISOLATED` (linux/if_link.h).
+const BRPORT_HAIRPIN: u16 = 4;
 const BRPORT_ISOLATED: u16 = 33;
 
 /// `struct ifinfomsg`.
@@ -63,16 +66,22 @@ impl End<'_> {
 }
 
 impl Batch {
-    /// A veth pair, both ends up, each in its place already: one request, so a crash leaves both ends or none, and the pair goes with
-    /// the namespace of `peer`.
+    /// A veth pair, each end in its place already: one request, so a crash leaves both ends or none, and the pair goes with the namespace
+    /// of `peer`. Our end is up; the peer cannot be yet (veth_open() says ENOTCONN before the two know one another).
     pub(crate) fn veth(&mut self, end: &End<'_>, peer: &End<'_>) {
-        self.begin(libc::RTM_NEWLINK, CREATE, &link_header(0, 0, UP, UP), "create veth", end.name.to_owned());
+        self.begin(
+            libc::RTM_NEWLINK,
+            CREATE,
+            &link_header(0, 0, UP, UP),
+            CREATE_VETH,
+            end.name.to_owned(),
+        );
         end.write(self);
         self.nest(libc::IFLA_LINKINFO, |b| {
             b.text(libc::IFLA_INFO_KIND, "veth");
             b.nest(libc::IFLA_INFO_DATA, |b| {
                 b.nest(VETH_INFO_PEER, |b| {
-                    b.raw(&link_header(0, 0, UP, UP));
+                    b.raw(&link_header(0, 0, 0, 0));
                     peer.write(b);
                 });
             });
@@ -80,14 +89,28 @@ impl Batch {
     }
 
     pub(crate) fn bridge(&mut self, end: &End<'_>) {
-        self.begin(libc::RTM_NEWLINK, CREATE, &link_header(0, 0, UP, UP), "create bridge", end.name.to_owned());
+        self.begin(
+            libc::RTM_NEWLINK,
+            CREATE,
+            &link_header(0, 0, UP, UP),
+            "create bridge",
+            end.name.to_owned(),
+        );
         end.write(self);
-        self.nest(libc::IFLA_LINKINFO, |b| b.text(libc::IFLA_INFO_KIND, "bridge"));
+        self.nest(libc::IFLA_LINKINFO, |b| {
+            b.text(libc::IFLA_INFO_KIND, "bridge")
+        });
     }
 
     /// A child of `parent`. It is made in the target namespace directly, down: it is brought up there.
     pub(crate) fn macvlan(&mut self, end: &End<'_>, parent: u32, mode: MacvlanMode) {
-        self.begin(libc::RTM_NEWLINK, CREATE, &link_header(0, 0, 0, 0), "create macvlan", end.name.to_owned());
+        self.begin(
+            libc::RTM_NEWLINK,
+            CREATE,
+            &link_header(0, 0, 0, 0),
+            "create macvlan",
+            end.name.to_owned(),
+        );
         end.write(self);
         self.u32(libc::IFLA_LINK, parent);
         let mode: u32 = match mode {
@@ -103,8 +126,20 @@ impl Batch {
     }
 
     /// Likewise for ipvlan.
-    pub(crate) fn ipvlan(&mut self, end: &End<'_>, parent: u32, mode: IpvlanMode, flag: IpvlanFlag) {
-        self.begin(libc::RTM_NEWLINK, CREATE, &link_header(0, 0, 0, 0), "create ipvlan", end.name.to_owned());
+    pub(crate) fn ipvlan(
+        &mut self,
+        end: &End<'_>,
+        parent: u32,
+        mode: IpvlanMode,
+        flag: IpvlanFlag,
+    ) {
+        self.begin(
+            libc::RTM_NEWLINK,
+            CREATE,
+            &link_header(0, 0, 0, 0),
+            "create ipvlan",
+            end.name.to_owned(),
+        );
         end.write(self);
         self.u32(libc::IFLA_LINK, parent);
         let mode: u16 = match mode {
@@ -127,29 +162,69 @@ impl Batch {
     }
 
     pub(crate) fn link_up(&mut self, index: u32, name: &str) {
-        self.begin(libc::RTM_NEWLINK, ACK, &link_header(0, index, UP, UP), "set up", name.to_owned());
+        self.begin(
+            libc::RTM_NEWLINK,
+            ACK,
+            &link_header(0, index, UP, UP),
+            "set up",
+            name.to_owned(),
+        );
     }
 
     pub(crate) fn link_alias(&mut self, name: &str, alias: &str) {
-        self.begin(libc::RTM_NEWLINK, ACK, &link_header(0, 0, 0, 0), "set alias of", name.to_owned());
+        self.begin(
+            libc::RTM_NEWLINK,
+            ACK,
+            &link_header(0, 0, 0, 0),
+            "set alias of",
+            name.to_owned(),
+        );
         self.text(libc::IFLA_IFNAME, name);
         self.text(libc::IFLA_IFALIAS, alias);
     }
 
     pub(crate) fn link_mtu(&mut self, index: u32, name: &str, mtu: u32) {
-        self.begin(libc::RTM_NEWLINK, ACK, &link_header(0, index, 0, 0), "set MTU of", name.to_owned());
+        self.begin(
+            libc::RTM_NEWLINK,
+            ACK,
+            &link_header(0, index, 0, 0),
+            "set MTU of",
+            name.to_owned(),
+        );
         self.u32(libc::IFLA_MTU, mtu);
     }
 
-    /// The port talks to the bridge itself but to no other isolated port.
-    pub(crate) fn isolate_port(&mut self, index: u32, name: &str) {
-        let header = link_header(libc::AF_BRIDGE as u8, index, 0, 0);
-        self.begin(libc::RTM_SETLINK, ACK, &header, "isolate bridge port", name.to_owned());
-        self.nest(libc::IFLA_PROTINFO, |b| b.attr(BRPORT_ISOLATED, &[1]));
+    /// Options of a link that is a port of a bridge. `isolated`: it talks to the bridge itself but to no other isolated port.
+    ///
+    /// Hairpin is on for all: where br_netfilter hands bridged packets to the firewall, a container's packet to its own published port
+    /// is translated inside the bridge and must leave by the port that it came from.
+    pub(crate) fn bridge_port(&mut self, name: &str, isolated: bool) {
+        let object = name.to_owned();
+        self.begin(
+            libc::RTM_NEWLINK,
+            ACK,
+            &link_header(0, 0, 0, 0),
+            "set up bridge port",
+            object,
+        );
+        self.text(libc::IFLA_IFNAME, name);
+        self.nest(libc::IFLA_LINKINFO, |b| {
+            b.text(libc::IFLA_INFO_SLAVE_KIND, "bridge");
+            b.nest(libc::IFLA_INFO_SLAVE_DATA, |b| {
+                b.attr(BRPORT_HAIRPIN, &[1]);
+                b.attr(BRPORT_ISOLATED, &[isolated.into()]);
+            });
+        });
     }
 
     pub(crate) fn delete_link(&mut self, name: &str) {
-        self.begin(libc::RTM_DELLINK, ACK, &link_header(0, 0, 0, 0), "delete link", name.to_owned());
+        self.begin(
+            libc::RTM_DELLINK,
+            ACK,
+            &link_header(0, 0, 0, 0),
+            "delete link",
+            name.to_owned(),
+        );
         self.text(libc::IFLA_IFNAME, name);
     }
 
@@ -162,7 +237,13 @@ impl Batch {
         header[1] = prefix;
         header[2] = flags;
         header[4..8].copy_from_slice(&index.to_ne_bytes());
-        self.begin(libc::RTM_NEWADDR, CREATE, &header, "add address", format!("{address} to {link}"));
+        self.begin(
+            libc::RTM_NEWADDR,
+            CREATE,
+            &header,
+            "add address",
+            format!("{address} to {link}"),
+        );
         self.attr(libc::IFA_LOCAL, &bytes);
         self.attr(libc::IFA_ADDRESS, &bytes);
         if let IpNet::V4(net) = address
@@ -184,7 +265,13 @@ impl Batch {
         header[5] = libc::RTPROT_BOOT;
         header[6] = libc::RT_SCOPE_UNIVERSE;
         header[7] = libc::RTN_UNICAST;
-        self.begin(libc::RTM_NEWROUTE, CREATE, &header, "add default route via", gateway.to_string());
+        self.begin(
+            libc::RTM_NEWROUTE,
+            CREATE,
+            &header,
+            "add default route via",
+            gateway.to_string(),
+        );
         self.attr(libc::RTA_GATEWAY, &bytes);
         self.u32(libc::RTA_OIF, index);
     }
@@ -193,10 +280,18 @@ impl Batch {
 /// Family, bytes, prefix length and flags of an address.
 fn parts(address: IpNet) -> (u8, Vec<u8>, u8, u8) {
     match address {
-        IpNet::V4(net) => (libc::AF_INET as u8, net.addr().octets().to_vec(), net.prefix_len(), 0),
-        IpNet::V6(net) => {
-            (libc::AF_INET6 as u8, net.addr().octets().to_vec(), net.prefix_len(), libc::IFA_F_NODAD as u8)
-        }
+        IpNet::V4(net) => (
+            libc::AF_INET as u8,
+            net.addr().octets().to_vec(),
+            net.prefix_len(),
+            0,
+        ),
+        IpNet::V6(net) => (
+            libc::AF_INET6 as u8,
+            net.addr().octets().to_vec(),
+            net.prefix_len(),
+            libc::IFA_F_NODAD as u8,
+        ),
     }
 }
 
@@ -227,7 +322,13 @@ impl Route {
     /// The link of that name, if there is one.
     pub(crate) fn link(&mut self, name: &str) -> Result<Option<Link>> {
         let mut batch = Batch::new();
-        batch.begin(libc::RTM_GETLINK, 0, &link_header(0, 0, 0, 0), "look up link", name.to_owned());
+        batch.begin(
+            libc::RTM_GETLINK,
+            0,
+            &link_header(0, 0, 0, 0),
+            "look up link",
+            name.to_owned(),
+        );
         batch.text(libc::IFLA_IFNAME, name);
         match self.0.execute(batch) {
             Ok(messages) => Ok(messages.first().and_then(|m| read_link(&m.body))),
@@ -239,34 +340,65 @@ impl Route {
     /// Every link of the namespace.
     pub(crate) fn links(&mut self) -> Result<Vec<Link>> {
         let mut batch = Batch::new();
-        batch.begin(libc::RTM_GETLINK, libc::NLM_F_DUMP, &link_header(0, 0, 0, 0), "list", "links".to_owned());
+        batch.begin(
+            libc::RTM_GETLINK,
+            libc::NLM_F_DUMP,
+            &link_header(0, 0, 0, 0),
+            "list",
+            "links".to_owned(),
+        );
         let messages = self.0.execute(batch)?;
-        Ok(messages.iter().filter(|m| m.kind == libc::RTM_NEWLINK).filter_map(|m| read_link(&m.body)).collect())
+        Ok(messages
+            .iter()
+            .filter(|m| m.kind == libc::RTM_NEWLINK)
+            .filter_map(|m| read_link(&m.body))
+            .collect())
     }
 
     /// The addresses of one link.
     pub(crate) fn addresses(&mut self, index: u32) -> Result<Vec<IpNet>> {
         let mut batch = Batch::new();
-        batch.begin(libc::RTM_GETADDR, libc::NLM_F_DUMP, &[0; 8], "list", "addresses".to_owned());
+        batch.begin(
+            libc::RTM_GETADDR,
+            libc::NLM_F_DUMP,
+            &[0; 8],
+            "list",
+            "addresses".to_owned(),
+        );
         let messages = self.0.execute(batch)?;
         let of_link = |body: &[u8]| body.get(4..8) == Some(&index.to_ne_bytes()[..]);
-        Ok(messages.iter().filter(|m| of_link(&m.body)).filter_map(|m| read_address(&m.body)).collect())
+        Ok(messages
+            .iter()
+            .filter(|m| of_link(&m.body))
+            .filter_map(|m| read_address(&m.body))
+            .collect())
     }
 
     /// Destinations in the main table, and the link of the IPv4 default route.
     pub(crate) fn routes(&mut self) -> Result<(Vec<IpNet>, Option<u32>)> {
         let mut batch = Batch::new();
-        batch.begin(libc::RTM_GETROUTE, libc::NLM_F_DUMP, &[0; 12], "list", "routes".to_owned());
+        batch.begin(
+            libc::RTM_GETROUTE,
+            libc::NLM_F_DUMP,
+            &[0; 12],
+            "list",
+            "routes".to_owned(),
+        );
         let mut destinations = Vec::new();
         let mut default_link = None;
         for message in self.0.execute(batch)? {
-            let Some((header, attributes)) = message.body.split_at_checked(12) else { continue };
+            let Some((header, attributes)) = message.body.split_at_checked(12) else {
+                continue;
+            };
             if header[4] != libc::RT_TABLE_MAIN || header[7] != libc::RTN_UNICAST {
                 continue;
             }
             match find(attributes, libc::RTA_DST).and_then(|dst| network(dst, header[1])) {
                 Some(net) => destinations.push(net),
-                None if header[1] == 0 && header[0] == libc::AF_INET as u8 && default_link.is_none() => {
+                None if header[1] == 0
+                    && header[0] == libc::AF_INET as u8
+                    && default_link.is_none() =>
+                {
                     default_link = find(attributes, libc::RTA_OIF).and_then(number);
                 }
                 None => {}
@@ -290,19 +422,27 @@ fn network(bytes: &[u8], prefix: u8) -> Option<IpNet> {
 
 fn read_address(body: &[u8]) -> Option<IpNet> {
     let (header, attributes) = body.split_at_checked(8)?;
-    let bytes = find(attributes, libc::IFA_LOCAL).or_else(|| find(attributes, libc::IFA_ADDRESS))?;
+    let bytes =
+        find(attributes, libc::IFA_LOCAL).or_else(|| find(attributes, libc::IFA_ADDRESS))?;
     network(bytes, header[1])
 }
 
 fn read_link(body: &[u8]) -> Option<Link> {
     let (header, attributes) = body.split_at_checked(16)?;
-    let mut link = Link { index: number(&header[4..8])?, ..Link::default() };
+    let mut link = Link {
+        index: number(&header[4..8])?,
+        ..Link::default()
+    };
     for (kind, value) in super::attributes(attributes) {
         match kind {
             libc::IFLA_IFNAME => link.name = text(value),
             libc::IFLA_IFALIAS => link.alias = text(value),
             libc::IFLA_ADDRESS => link.mac = <[u8; 6]>::try_from(value).ok().map(MacAddr),
-            libc::IFLA_LINKINFO => link.kind = find(value, libc::IFLA_INFO_KIND).map(text).unwrap_or_default(),
+            libc::IFLA_LINKINFO => {
+                link.kind = find(value, libc::IFLA_INFO_KIND)
+                    .map(text)
+                    .unwrap_or_default()
+            }
             libc::IFLA_STATS64 => link.stats = read_stats(value),
             _ => {}
         }
@@ -314,7 +454,11 @@ fn read_link(body: &[u8]) -> Option<Link> {
 /// `struct rtnl_link_stats64`.
 fn read_stats(value: &[u8]) -> InterfaceStats {
     let word = |n: usize| {
-        value.get(n * 8..n * 8 + 8).and_then(|b| b.try_into().ok()).map(u64::from_ne_bytes).unwrap_or_default()
+        value
+            .get(n * 8..n * 8 + 8)
+            .and_then(|b| b.try_into().ok())
+            .map(u64::from_ne_bytes)
+            .unwrap_or_default()
     };
     InterfaceStats {
         interface: String::new(),
@@ -340,7 +484,14 @@ pub(crate) fn exists_is_fine(result: Result<()>) -> Result<()> {
 /// `Ok` also when the kernel says that the thing is not there.
 pub(crate) fn absence_is_fine(result: Result<()>) -> Result<()> {
     match result {
-        Err(error) if matches!(error.errno(), Some(libc::ENODEV | libc::ENOENT | libc::ESRCH)) => Ok(()),
+        Err(error)
+            if matches!(
+                error.errno(),
+                Some(libc::ENODEV | libc::ENOENT | libc::ESRCH)
+            ) =>
+        {
+            Ok(())
+        }
         other => other,
     }
 }
