@@ -15,6 +15,7 @@ pub mod process;
 pub mod registry;
 pub mod skips;
 pub mod temp;
+pub mod vm;
 
 pub use leaks::Leaks;
 pub use temp::TempRoot;
