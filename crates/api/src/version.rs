@@ -95,6 +95,9 @@ pub fn adapt_create(version: Version, request: &mut ContainerCreateRequest) {
 /// Brings an event to the client's version: up to 1.51 containers and images have `status`, `id` and `from` as well.
 pub fn adapt_event(version: Version, event: &mut EventMessage) {
     if version >= Version::V1_52 {
+        event.status.clear();
+        event.id.clear();
+        event.from.clear();
         return;
     }
     match event.kind.as_str() {

@@ -1,0 +1,203 @@
+//! One connection: its first head, hyper for the rest, versions, routes, and the headers of every answer.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, header};
+use http_body_util::BodyExt;
+use hull_api::version::Version;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use super::answer::full;
+use super::call::{read_all, text};
+use super::head::{self, First};
+use super::io::{Prefixed, Stream};
+use super::{Answer, Body, Call, Failure, Outcome, Query, router};
+use crate::Daemon;
+
+/// How long a client may take to send a head, the first one and those after it.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a client may take to read an answer that is not a stream, on a connection without hyper.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Serves a connection to its end. The permit is one of the daemon's connections and is given back with it.
+pub async fn serve<S: Stream>(
+    daemon: Arc<Daemon>,
+    mut stream: S,
+    permit: OwnedSemaphorePermit,
+    stop: watch::Receiver<bool>,
+) {
+    let read = match tokio::time::timeout(HEAD_TIMEOUT, head::first(&mut stream)).await {
+        Ok(Ok(First::Ordinary(bytes))) => bytes,
+        Ok(Ok(First::Raw(request, rest))) => {
+            return raw(daemon, *request, Prefixed::new(rest, stream), permit).await;
+        }
+        Ok(Ok(First::Closed)) | Err(_) => return,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "connection broke off");
+            return;
+        }
+    };
+    ordinary(daemon, Prefixed::new(read, stream), Arc::new(permit), stop).await;
+}
+
+async fn ordinary<S: Stream>(
+    daemon: Arc<Daemon>,
+    stream: S,
+    permit: Arc<OwnedSemaphorePermit>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let service = hyper::service::service_fn(move |request| {
+        let (daemon, permit) = (daemon.clone(), permit.clone());
+        async move { Ok::<_, Infallible>(handle(daemon, request, permit).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .title_case_headers(true)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let stopped = async {
+        // An error means that the daemon is gone, which is a stop too.
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stopped => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "connection broke off");
+    }
+}
+
+/// Answers one request that came through hyper.
+async fn handle(
+    daemon: Arc<Daemon>,
+    mut request: Request<Incoming>,
+    permit: Arc<OwnedSemaphorePermit>,
+) -> Response<Body> {
+    let wants_upgrade = request.headers().contains_key(header::UPGRADE);
+    let upgrade = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
+    let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+    let head_only = request.method() == Method::HEAD;
+    let response = match dispatch(daemon, request).await {
+        Ok(Answer::Plain(response)) => response,
+        Ok(Answer::Hijack(hijack)) => match upgrade {
+            Some(upgrade) => {
+                let response = hijack.upgraded();
+                tokio::spawn(async move {
+                    match upgrade.await {
+                        Ok(client) => hijack.join(TokioIo::new(client)).await,
+                        Err(error) => tracing::debug!(%error, "upgrade failed"),
+                    }
+                    drop(permit);
+                });
+                response
+            }
+            None => hijack.ordinary(),
+        },
+        Err(failure) => failure.response(),
+    };
+    finish(response, head_only)
+}
+
+/// Answers a request for a raw stream without upgrade, then the connection ends.
+async fn raw<S: Stream>(
+    daemon: Arc<Daemon>,
+    request: Request<Bytes>,
+    mut client: S,
+    permit: OwnedSemaphorePermit,
+) {
+    let response = match dispatch(daemon, request.map(full)).await {
+        Ok(Answer::Hijack(hijack)) => {
+            if client.write_all(hijack.raw_head().as_bytes()).await.is_ok() {
+                hijack.join(client).await;
+            }
+            return drop(permit);
+        }
+        Ok(Answer::Plain(response)) => response,
+        Err(failure) => failure.response(),
+    };
+    let (head, body) = finish(response, false).into_parts();
+    let Ok(body) = read_all(body, super::JSON_BODY_MAX).await else {
+        return;
+    };
+    let mut text = format!("HTTP/1.1 {}\r\n", head.status);
+    for (name, value) in &head.headers {
+        text.push_str(&format!(
+            "{name}: {}\r\n",
+            value.to_str().unwrap_or_default()
+        ));
+    }
+    text.push_str(&format!(
+        "Content-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    ));
+    let write = async {
+        client.write_all(text.as_bytes()).await?;
+        client.write_all(&body).await?;
+        client.shutdown().await
+    };
+    let _ = tokio::time::timeout(WRITE_TIMEOUT, write).await;
+}
+
+/// Adds the headers that every answer has.
+fn finish(mut response: Response<Body>, head_only: bool) -> Response<Body> {
+    let headers = response.headers_mut();
+    headers.insert("Api-Version", HeaderValue::from_static(crate::API_VERSION));
+    headers.insert("Docker-Experimental", HeaderValue::from_static("false"));
+    headers.insert("Ostype", HeaderValue::from_static("linux"));
+    headers.insert(header::SERVER, HeaderValue::from_static(crate::SERVER));
+    if head_only {
+        *response.body_mut() = super::answer::empty();
+    }
+    response
+}
+
+/// Finds the route and calls its handler.
+async fn dispatch(daemon: Arc<Daemon>, request: Request<Body>) -> Outcome {
+    let (head, body) = request.into_parts();
+    let split = router::split_version(head.uri.path());
+    let version = match split.version {
+        None => Version::CURRENT,
+        Some(text) => Version::parse(text)
+            .ok_or_else(|| Failure::invalid(format!("invalid API version: {text:?}")))?
+            .check()
+            .map_err(Failure::invalid)?,
+    };
+    let Some((route, params)) =
+        router::find(crate::routes::ROUTES, &head.method, split.path, version)?
+    else {
+        return Err(Failure::new(http::StatusCode::NOT_FOUND, "page not found"));
+    };
+    tracing::debug!(method = %head.method, path = head.uri.path(), agent = text(&head.headers, "user-agent"), "request");
+    let query = Query::parse(head.uri.query().unwrap_or_default())?;
+    let handler = (route.handler)(Call {
+        daemon,
+        version,
+        params,
+        query,
+        head,
+        body,
+    });
+    if route.cancellable {
+        return handler.await;
+    }
+    // What was begun is brought to its end even when the client goes away: it runs as a task of its own.
+    match tokio::spawn(handler).await {
+        Ok(outcome) => outcome,
+        Err(error) => Err(Failure::new(
+            http::StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the request's handler broke off: {error}"),
+        )),
+    }
+}

@@ -1,0 +1,44 @@
+//! Execs.
+
+use http::StatusCode;
+use hull_api::IdResponse;
+use hull_api::exec::{ExecConfig, ExecStartConfig};
+
+use super::containers::{stream_type, terminal_size};
+use crate::http::hijack::Hijack;
+use crate::http::{Answer, Call, Failure, Outcome};
+
+pub(super) async fn create(mut call: Call) -> Outcome {
+    let config: ExecConfig = call.json().await?;
+    if config.cmd.is_empty() {
+        return Err(Failure::invalid("No exec command specified"));
+    }
+    let id = call.daemon.engine.execs.create(call.id(), config).await?;
+    Answer::created(&IdResponse { id })
+}
+
+pub(super) async fn start(mut call: Call) -> Outcome {
+    let config: ExecStartConfig = call.json_or_default().await?;
+    match call.daemon.engine.execs.start(call.id(), config).await? {
+        None => Answer::status(StatusCode::OK),
+        Some(stream) => Ok(Answer::Hijack(Hijack {
+            media_type: stream_type(call.version, stream.terminal),
+            stream,
+            body: crate::http::answer::empty(),
+        })),
+    }
+}
+
+pub(super) async fn inspect(call: Call) -> Outcome {
+    Answer::json(&call.daemon.engine.execs.inspect(call.id()).await?)
+}
+
+pub(super) async fn resize(call: Call) -> Outcome {
+    let (height, width) = terminal_size(&call)?;
+    call.daemon
+        .engine
+        .execs
+        .resize(call.id(), height, width)
+        .await?;
+    Answer::status(StatusCode::OK)
+}

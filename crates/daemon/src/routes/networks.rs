@@ -1,0 +1,73 @@
+//! Networks.
+
+use http::StatusCode;
+use hull_api::network::{NetworkConnectRequest, NetworkCreateRequest, NetworkDisconnectRequest};
+use hull_api::version::Version;
+
+use crate::http::{Answer, Call, Outcome};
+
+pub(super) async fn list(call: Call) -> Outcome {
+    Answer::json(
+        &call
+            .daemon
+            .engine
+            .networks
+            .list(call.query.filters()?)
+            .await?,
+    )
+}
+
+pub(super) async fn inspect(call: Call) -> Outcome {
+    let (verbose, scope) = (call.query.flag("verbose"), call.query.get("scope"));
+    let mut network = call
+        .daemon
+        .engine
+        .networks
+        .inspect(call.id(), verbose, scope)
+        .await?;
+    if call.version < Version::V1_52 {
+        network.status = None;
+    }
+    Answer::json(&network)
+}
+
+pub(super) async fn create(mut call: Call) -> Outcome {
+    let request: NetworkCreateRequest = call.json().await?;
+    Answer::created(&call.daemon.engine.networks.create(request).await?)
+}
+
+pub(super) async fn remove(call: Call) -> Outcome {
+    call.daemon.engine.networks.remove(call.id()).await?;
+    Answer::no_content()
+}
+
+pub(super) async fn connect(mut call: Call) -> Outcome {
+    let request: NetworkConnectRequest = call.json().await?;
+    call.daemon
+        .engine
+        .networks
+        .connect(call.id(), request)
+        .await?;
+    Answer::status(StatusCode::OK)
+}
+
+pub(super) async fn disconnect(mut call: Call) -> Outcome {
+    let request: NetworkDisconnectRequest = call.json().await?;
+    call.daemon
+        .engine
+        .networks
+        .disconnect(call.id(), request)
+        .await?;
+    Answer::status(StatusCode::OK)
+}
+
+pub(super) async fn prune(call: Call) -> Outcome {
+    Answer::json(
+        &call
+            .daemon
+            .engine
+            .networks
+            .prune(call.query.filters()?)
+            .await?,
+    )
+}

@@ -1,0 +1,129 @@
+//! Routes that carry archives: copying files, export, save, load.
+
+use base64::Engine;
+use futures_util::StreamExt;
+use http::{HeaderValue, StatusCode};
+use http_body_util::BodyDataStream;
+use hull_api::container::PathStat;
+use hull_engine::containers::ArchivePutOptions;
+use hull_engine::streams::ByteStream;
+use tokio::io::AsyncRead;
+use tokio_util::io::StreamReader;
+
+use super::containers::archive_path;
+use super::images::progress;
+use crate::http::answer::{empty, stream};
+use crate::http::{Answer, Call, Failure, Outcome};
+
+/// The request's body as a reader.
+pub(super) fn body_reader(call: &mut Call) -> Box<dyn AsyncRead + Send + Unpin> {
+    let pieces = BodyDataStream::new(std::mem::take(&mut call.body));
+    Box::new(StreamReader::new(
+        pieces.map(|piece| piece.map_err(std::io::Error::other)),
+    ))
+}
+
+fn bytes(media_type: &'static str, pieces: ByteStream) -> Outcome {
+    Answer::body(
+        media_type,
+        stream(pieces.map(|piece| piece.map_err(|e| e.message))),
+    )
+}
+
+fn with_stat(answer: Answer, stat: &PathStat) -> Outcome {
+    let internal = |why: String| {
+        Failure::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("encode path stat: {why}"),
+        )
+    };
+    let json = serde_json::to_vec(stat).map_err(|e| internal(e.to_string()))?;
+    let text = base64::engine::general_purpose::STANDARD.encode(json);
+    let value = HeaderValue::from_str(&text).map_err(|e| internal(e.to_string()))?;
+    match answer {
+        Answer::Plain(mut response) => {
+            response
+                .headers_mut()
+                .insert("X-Docker-Container-Path-Stat", value);
+            Ok(Answer::Plain(response))
+        }
+        hijack @ Answer::Hijack(_) => Ok(hijack),
+    }
+}
+
+pub(super) async fn archive_stat(call: Call) -> Outcome {
+    let stat = call
+        .daemon
+        .engine
+        .containers
+        .archive_stat(call.id(), archive_path(&call)?)
+        .await?;
+    with_stat(Answer::body("application/x-tar", empty())?, &stat)
+}
+
+pub(super) async fn archive_get(call: Call) -> Outcome {
+    let (stat, pieces) = call
+        .daemon
+        .engine
+        .containers
+        .archive_get(call.id(), archive_path(&call)?)
+        .await?;
+    with_stat(bytes("application/x-tar", pieces)?, &stat)
+}
+
+pub(super) async fn archive_put(mut call: Call) -> Outcome {
+    let options = ArchivePutOptions {
+        no_overwrite_dir_non_dir: call.query.flag("noOverwriteDirNonDir"),
+        copy_uid_gid: call.query.flag("copyUIDGID"),
+    };
+    archive_path(&call)?;
+    let tar = body_reader(&mut call);
+    call.daemon
+        .engine
+        .containers
+        .archive_put(call.id(), archive_path(&call)?, options, tar)
+        .await?;
+    Answer::status(StatusCode::OK)
+}
+
+pub(super) async fn export(call: Call) -> Outcome {
+    bytes(
+        "application/octet-stream",
+        call.daemon.engine.containers.export(call.id()).await?,
+    )
+}
+
+pub(super) async fn save_one(call: Call) -> Outcome {
+    bytes(
+        "application/x-tar",
+        call.daemon
+            .engine
+            .images
+            .save(vec![call.id().to_owned()])
+            .await?,
+    )
+}
+
+pub(super) async fn save_many(call: Call) -> Outcome {
+    let names = call
+        .query
+        .all("names")
+        .flat_map(|names| names.split(','))
+        .map(str::to_owned)
+        .collect();
+    bytes(
+        "application/x-tar",
+        call.daemon.engine.images.save(names).await?,
+    )
+}
+
+pub(super) async fn load(mut call: Call) -> Outcome {
+    let tar = body_reader(&mut call);
+    progress(
+        call.daemon
+            .engine
+            .images
+            .load(call.query.flag("quiet"), tar)
+            .await?,
+    )
+}

@@ -1,0 +1,316 @@
+//! The configuration in the engine's terms, and the directories that must be there first.
+
+use std::net::IpAddr;
+use std::os::unix::fs::DirBuilderExt;
+
+use anyhow::{Context, Result, anyhow, bail};
+use hull_engine::EngineOptions;
+use hull_engine::failpoint::Failpoints;
+use hull_network::Firewall;
+use hull_network::ipam::Pool;
+use hull_oci::runtime::IdMapping;
+use hull_shim::protocol::{CgroupManager, Runtime};
+use ipnet::IpNet;
+use serde_json::Value;
+
+use crate::config::Config;
+
+/// Set by tests only: named points at which the engine fails or dies.
+const FAILPOINTS_VARIABLE: &str = "HULL_FAILPOINTS";
+
+/// Makes the roots, closed to others.
+pub(crate) fn directories(config: &Config) -> Result<()> {
+    for (path, mode) in [(&config.data_root, 0o710), (&config.exec_root, 0o711)] {
+        let made = std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(path);
+        made.with_context(|| format!("make {path}"))?;
+    }
+    Ok(())
+}
+
+/// Reads the textual options.
+///
+/// # Errors
+/// A value that is no address, size or mapping, naming the option.
+pub(crate) fn engine_options(config: &Config) -> Result<EngineOptions> {
+    let mut options = EngineOptions::new(
+        absolute("data-root", &config.data_root)?,
+        absolute("exec-root", &config.exec_root)?,
+    );
+    options.instance = instance(&config.exec_root);
+    network(config, &mut options)?;
+    containers(config, &mut options)?;
+    options.storage_driver = set(&config.storage_driver);
+    options
+        .insecure_registries
+        .clone_from(&config.insecure_registries);
+    options
+        .registry_mirrors
+        .clone_from(&config.registry_mirrors);
+    options.max_concurrent_downloads = count(
+        config.max_concurrent_downloads,
+        options.max_concurrent_downloads,
+    );
+    options.max_concurrent_uploads = count(
+        config.max_concurrent_uploads,
+        options.max_concurrent_uploads,
+    );
+    options.labels.clone_from(&config.labels);
+    options.debug = config.debug;
+    options.live_restore = config.live_restore == Some(true);
+    options.shutdown_timeout = config.shutdown_timeout.unwrap_or(options.shutdown_timeout);
+    if let Ok(points) = std::env::var(FAILPOINTS_VARIABLE) {
+        options.failpoints =
+            Failpoints::parse(&points).map_err(|e| anyhow!("{FAILPOINTS_VARIABLE}: {e}"))?;
+    }
+    Ok(options)
+}
+
+fn network(config: &Config, options: &mut EngineOptions) -> Result<()> {
+    let bridge = &mut options.bridge;
+    bridge.name = (!config.bridge.is_empty()).then(|| config.bridge.clone());
+    bridge.bip = read("bip", &config.bip)?;
+    bridge.bip6 = read("bip6", &config.bip6)?;
+    bridge.fixed_cidr = read("fixed-cidr", &config.fixed_cidr)?;
+    bridge.fixed_cidr_v6 = read("fixed-cidr-v6", &config.fixed_cidr_v6)?;
+    bridge.default_gateway = read("default-gateway", &config.default_gateway)?;
+    bridge.ipv6 = config.ipv6;
+    bridge.icc = config.icc.unwrap_or(true);
+    bridge.masquerade = config.ip_masq.unwrap_or(true);
+    bridge.mtu = u32::try_from(config.mtu.unwrap_or(0))
+        .map_err(|_| anyhow!("invalid default MTU: {:?}", config.mtu))?;
+    bridge.host_binding = read("ip", &config.ip)?;
+    if bridge.bip.is_some() && matches!(config.bridge.as_str(), "none") {
+        bail!("You specified -b & --bip, mutually exclusive options. Please specify only one");
+    }
+    for pool in &config.default_address_pools {
+        let base: IpNet = pool
+            .base
+            .parse()
+            .map_err(|_| anyhow!("invalid CIDR address: {}", pool.base))?;
+        let size_max = if base.addr().is_ipv4() { 32 } else { 128 };
+        if pool.size < base.prefix_len() || pool.size > size_max {
+            bail!(
+                "invalid default-address-pool {}: invalid size {}",
+                pool.base,
+                pool.size
+            );
+        }
+        options.address_pools.push(Pool {
+            base,
+            size: pool.size,
+        });
+    }
+    options
+        .default_network_options
+        .clone_from(&config.default_network_opts);
+    options.firewall = match (
+        config.iptables.unwrap_or(true),
+        config.firewall_backend.as_str(),
+    ) {
+        (false, _) => Firewall::None,
+        (true, "" | "nftables") => Firewall::Nftables,
+        (true, "iptables") => Firewall::Iptables,
+        (true, other) => bail!("invalid firewall-backend {other:?}, must be iptables or nftables"),
+    };
+    options.ip6tables = config.ip6tables.unwrap_or(true);
+    options.ip_forward = config.ip_forward.unwrap_or(true);
+    options.dns = addresses("dns", &config.dns)?;
+    options.dns_options.clone_from(&config.dns_opts);
+    options.dns_search.clone_from(&config.dns_search);
+    options.host_gateway_ips = addresses("host-gateway-ip", &config.host_gateway_ips)?;
+    Ok(())
+}
+
+fn containers(config: &Config, options: &mut EngineOptions) -> Result<()> {
+    options.cgroup_parent = set(&config.cgroup_parent);
+    options.cgroup_manager = match config.cgroup_driver() {
+        Some("systemd") => CgroupManager::Systemd,
+        _ => CgroupManager::Cgroupfs,
+    };
+    options
+        .default_cgroupns_mode
+        .clone_from(&config.default_cgroupns_mode);
+    options
+        .default_ipc_mode
+        .clone_from(&config.default_ipc_mode);
+    options.default_runtime.clone_from(&config.default_runtime);
+    for (name, runtime) in &config.runtimes {
+        let external = Runtime::External {
+            path: (&runtime.path).into(),
+            args: runtime.runtime_args.clone(),
+        };
+        options.runtimes.insert(name.clone(), external);
+    }
+    options.init = config.init;
+    options.log_driver.clone_from(&config.log_driver);
+    options.log_options.clone_from(&config.log_opts);
+    options.default_ulimits = config.default_ulimits.values().cloned().collect();
+    options.default_shm_size = match &config.default_shm_size {
+        None => options.default_shm_size,
+        Some(value) => {
+            shm_size(value).with_context(|| format!("invalid default-shm-size {value}"))?
+        }
+    };
+    options.seccomp_profile = set(&config.seccomp_profile).filter(|p| p != "builtin");
+    options.no_new_privileges = config.no_new_privileges;
+    options.selinux = config.selinux_enabled;
+    options.userns_remap = match config.userns_remap.as_str() {
+        "" => Vec::new(),
+        user => remap(user)?,
+    };
+    Ok(())
+}
+
+/// An option's text, where it was set.
+fn set(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn absolute<'a>(option: &str, path: &'a str) -> Result<&'a str> {
+    match path.starts_with('/') {
+        true => Ok(path),
+        false => bail!("{option} must be an absolute path: {path}"),
+    }
+}
+
+fn count(wanted: Option<i64>, default: usize) -> usize {
+    wanted
+        .and_then(|n| usize::try_from(n).ok())
+        .filter(|n| *n > 0)
+        .unwrap_or(default)
+}
+
+fn read<T: std::str::FromStr>(option: &str, text: &str) -> Result<Option<T>> {
+    match text {
+        "" => Ok(None),
+        text => text
+            .parse()
+            .map(Some)
+            .map_err(|_| anyhow!("invalid {option}: {text}")),
+    }
+}
+
+fn addresses(option: &str, texts: &[String]) -> Result<Vec<IpAddr>> {
+    texts
+        .iter()
+        .map(|t| {
+            t.parse()
+                .map_err(|_| anyhow!("invalid {option}: {t} is not an ip address"))
+        })
+        .collect()
+}
+
+/// A short name of this daemon, from its exec-root: `hull` for the default one.
+fn instance(exec_root: &str) -> String {
+    if exec_root == "/run/hull" {
+        return "hull".to_owned();
+    }
+    // FNV-1a: stable between releases, as the names of links and tables must be.
+    let hash = exec_root.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    format!("hull-{hash:08x}")
+}
+
+/// A number of bytes, or docker/go-units' `64m`.
+fn shm_size(value: &Value) -> Option<i64> {
+    if let Some(bytes) = value.as_i64() {
+        return Some(bytes);
+    }
+    let text = value.as_str()?.trim().to_ascii_lowercase();
+    let text = text
+        .strip_suffix("ib")
+        .or(text.strip_suffix('b'))
+        .unwrap_or(&text);
+    let (number, shift) = match text.chars().last()? {
+        'k' => (&text[..text.len() - 1], 10),
+        'm' => (&text[..text.len() - 1], 20),
+        'g' => (&text[..text.len() - 1], 30),
+        't' => (&text[..text.len() - 1], 40),
+        _ => (text, 0),
+    };
+    let number: f64 = number
+        .trim()
+        .parse()
+        .ok()
+        .filter(|n: &f64| n.is_finite() && *n >= 0.0)?;
+    Some(
+        (number * f64::from(1u32 << (shift % 32)) * if shift == 40 { 4_294_967_296.0 } else { 1.0 })
+            as i64,
+    )
+}
+
+/// Mappings of `--userns-remap`: `default`, a user, or `user:group`, by /etc/subuid and /etc/subgid. The engine takes one
+/// list for users and groups, so both files must say the same.
+fn remap(setting: &str) -> Result<Vec<IdMapping>> {
+    let (user, group) = setting.split_once(':').unwrap_or((setting, setting));
+    let named = |name: &str| {
+        if name == "default" {
+            "dockremap".to_owned()
+        } else {
+            name.to_owned()
+        }
+    };
+    let users = subordinate("/etc/subuid", &named(user))?;
+    let groups = subordinate("/etc/subgid", &named(group))?;
+    if users != groups {
+        bail!(
+            "userns-remap {setting}: /etc/subuid and /etc/subgid give different ranges, which is not supported"
+        );
+    }
+    Ok(users)
+}
+
+fn subordinate(file: &str, owner: &str) -> Result<Vec<IdMapping>> {
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("userns-remap: read {file}"))?;
+    let mut next = 0u32;
+    let mut ranges = Vec::new();
+    for line in text.lines() {
+        let mut fields = line.split(':');
+        if fields.next() != Some(owner) {
+            continue;
+        }
+        let mut number = || fields.next().and_then(|f| f.parse::<u32>().ok());
+        let (Some(host_id), Some(size)) = (number(), number()) else {
+            bail!("userns-remap: {file}: bad line {line:?}")
+        };
+        ranges.push(IdMapping {
+            container_id: next,
+            host_id,
+            size,
+        });
+        next = next
+            .checked_add(size)
+            .with_context(|| format!("userns-remap: {file}: ranges of {owner} are too large"))?;
+    }
+    match ranges.is_empty() {
+        true => bail!("userns-remap: no ranges for {owner} in {file}"),
+        false => Ok(ranges),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(shm_size(&json!("64M")), Some(64 << 20));
+        assert_eq!(shm_size(&json!("1.5g")), Some(3 << 29));
+        assert_eq!(shm_size(&json!("2tb")), Some(2 << 40));
+        assert_eq!(shm_size(&json!(4096)), Some(4096));
+        assert_eq!(shm_size(&json!("lots")), None);
+    }
+
+    #[test]
+    fn instances_differ_by_root() {
+        assert_eq!(instance("/run/hull"), "hull");
+        assert_ne!(instance("/run/a"), instance("/run/b"));
+        assert!(instance("/run/a").len() <= 20);
+    }
+}
