@@ -2,6 +2,8 @@
 //! before anything else happens: shims and inits start as often as containers.
 #![forbid(unsafe_code)]
 
+mod init;
+
 use std::path::Path;
 
 use hull_daemon::Personality;
@@ -29,6 +31,7 @@ fn dispatch(name: &str, args: &[String]) -> i32 {
     match (name, args.first().map(String::as_str)) {
         ("dockerd", _) => hull_daemon::main(args, Personality::Dockerd),
         (_, Some("daemon")) => hull_daemon::main(&args[1..], Personality::Hull),
+        (_, Some("init")) => init::main(&args[1..]),
         _ => {
             eprintln!(
                 "{name}: this part of hull is not linked in yet: {}",
