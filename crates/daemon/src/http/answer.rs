@@ -5,6 +5,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, Full, StreamBody};
+use hull_engine::streams::AttachStream;
 use hull_engine::{Error as EngineError, Kind};
 use hyper::body::Frame;
 use serde::Serialize;
@@ -21,6 +22,8 @@ pub enum Answer {
     Plain(http::Response<Body>),
     /// The connection becomes a raw stream.
     Hijack(Hijack),
+    /// The connection becomes a websocket: the handshake's answer and the process's streams.
+    WebSocket(http::Response<Body>, AttachStream),
 }
 
 /// A refused or failed request: its status and the sentence of the error body.

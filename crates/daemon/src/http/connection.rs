@@ -17,7 +17,7 @@ use super::answer::full;
 use super::call::{read_all, text};
 use super::head::{self, First};
 use super::io::{Prefixed, Stream};
-use super::{Answer, Body, Call, Failure, Outcome, Query, router};
+use super::{Answer, Body, Call, Failure, Outcome, Query, router, websocket};
 use crate::Daemon;
 
 /// How long a client may take to send a head, the first one and those after it.
@@ -89,25 +89,40 @@ async fn handle(
     let upgrade = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
     let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
     let head_only = request.method() == Method::HEAD;
-    let response = match dispatch(daemon, request).await {
-        Ok(Answer::Plain(response)) => response,
-        Ok(Answer::Hijack(hijack)) => match upgrade {
-            Some(upgrade) => {
-                let response = hijack.upgraded();
-                tokio::spawn(async move {
-                    match upgrade.await {
-                        Ok(client) => hijack.join(TokioIo::new(client)).await,
-                        Err(error) => tracing::debug!(%error, "upgrade failed"),
-                    }
-                    drop(permit);
-                });
-                response
-            }
-            None => hijack.ordinary(),
-        },
-        Err(failure) => failure.response(),
+    let response = match (dispatch(daemon, request).await, upgrade) {
+        (Ok(Answer::Plain(response)), _) => response,
+        (Ok(Answer::Hijack(hijack)), None) => hijack.ordinary(),
+        (Ok(Answer::Hijack(hijack)), Some(upgrade)) => {
+            let response = hijack.upgraded();
+            when_upgraded(upgrade, permit, |client| hijack.join(client));
+            response
+        }
+        (Ok(Answer::WebSocket(response, attached)), Some(upgrade)) => {
+            when_upgraded(upgrade, permit, |client| websocket::join(attached, client));
+            response
+        }
+        (Ok(Answer::WebSocket(..)), None) => Failure::invalid("bad request: no upgrade").response(),
+        (Err(failure), _) => failure.response(),
     };
     finish(response, head_only)
+}
+
+/// Runs `join` on the connection once hyper has given it away; the connection counts until that ends.
+fn when_upgraded<F, J>(
+    upgrade: hyper::upgrade::OnUpgrade,
+    permit: Arc<OwnedSemaphorePermit>,
+    join: J,
+) where
+    F: Future<Output = ()> + Send,
+    J: FnOnce(TokioIo<hyper::upgrade::Upgraded>) -> F + Send + 'static,
+{
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(client) => join(TokioIo::new(client)).await,
+            Err(error) => tracing::debug!(%error, "upgrade failed"),
+        }
+        drop(permit);
+    });
 }
 
 /// Answers a request for a raw stream without upgrade, then the connection ends.
@@ -124,7 +139,7 @@ async fn raw<S: Stream>(
             }
             return drop(permit);
         }
-        Ok(Answer::Plain(response)) => response,
+        Ok(Answer::Plain(response) | Answer::WebSocket(response, _)) => response,
         Err(failure) => failure.response(),
     };
     let (head, body) = finish(response, false).into_parts();

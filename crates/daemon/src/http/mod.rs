@@ -8,6 +8,7 @@ pub mod hijack;
 pub mod io;
 pub mod query;
 pub mod router;
+pub mod websocket;
 
 pub use answer::{Answer, Failure, Outcome};
 pub use call::Call;

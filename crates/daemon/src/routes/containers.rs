@@ -13,7 +13,7 @@ use super::system::{required, time_parameter};
 use crate::http::answer::{json_line, stream};
 use crate::http::call::invalid_json;
 use crate::http::hijack::Hijack;
-use crate::http::{Answer, Call, Failure, Outcome};
+use crate::http::{Answer, Call, Failure, Outcome, websocket};
 
 /// The media type of a process's output: up to API 1.41 always the raw one.
 pub(super) fn stream_type(version: Version, terminal: bool) -> &'static str {
@@ -273,27 +273,46 @@ pub(super) async fn logs(call: Call) -> Outcome {
     Answer::body(stream_type(call.version, terminal), stream(pieces))
 }
 
-pub(super) async fn attach(mut call: Call) -> Outcome {
+fn attach_options(call: &Call) -> AttachOptions {
     let query = &call.query;
-    let options = AttachOptions {
+    AttachOptions {
         logs: query.flag("logs"),
         stream: query.flag("stream"),
         stdin: query.flag("stdin"),
         stdout: query.flag("stdout"),
         stderr: query.flag("stderr"),
-        detach_keys: optional(&call, "detachKeys").map(str::to_owned),
-    };
+        detach_keys: optional(call, "detachKeys").map(str::to_owned),
+    }
+}
+
+pub(super) async fn attach(mut call: Call) -> Outcome {
     let attached = call
         .daemon
         .engine
         .containers
-        .attach(call.id(), options)
+        .attach(call.id(), attach_options(&call))
         .await?;
     Ok(Answer::Hijack(Hijack {
         media_type: stream_type(call.version, attached.terminal),
         stream: attached,
         body: std::mem::take(&mut call.body),
     }))
+}
+
+/// Without any stream named, dockerd takes all of them.
+pub(super) async fn attach_websocket(call: Call) -> Outcome {
+    let response = websocket::handshake(&call.head.headers)?;
+    let mut options = attach_options(&call);
+    if !options.stdin && !options.stdout && !options.stderr {
+        (options.stdin, options.stdout, options.stderr) = (true, true, true);
+    }
+    let attached = call
+        .daemon
+        .engine
+        .containers
+        .attach(call.id(), options)
+        .await?;
+    Ok(Answer::WebSocket(response, attached))
 }
 
 pub(super) async fn stats(call: Call) -> Outcome {

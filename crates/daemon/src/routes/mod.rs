@@ -64,6 +64,7 @@ pub static ROUTES: &[Route] = &[
     route!(POST "/containers/{id}/update" containers::update),
     route!(POST "/containers/{id}/wait" containers::wait, cancellable),
     route!(POST "/containers/{id}/attach" containers::attach, cancellable),
+    route!(GET "/containers/{id}/attach/ws" containers::attach_websocket, cancellable),
     route!(POST "/containers/{id}/exec" execs::create),
     route!(HEAD "/containers/{id}/archive" transfer::archive_stat, cancellable),
     route!(GET "/containers/{id}/archive" transfer::archive_get, cancellable),

@@ -47,7 +47,7 @@ fn with_stat(answer: Answer, stat: &PathStat) -> Outcome {
                 .insert("X-Docker-Container-Path-Stat", value);
             Ok(Answer::Plain(response))
         }
-        hijack @ Answer::Hijack(_) => Ok(hijack),
+        other @ (Answer::Hijack(_) | Answer::WebSocket(..)) => Ok(other),
     }
 }
 
