@@ -1,6 +1,7 @@
 //! A request as a handler sees it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header, request::Parts};
@@ -10,6 +11,9 @@ use serde::de::DeserializeOwned;
 
 use super::{Body, Failure, JSON_BODY_MAX, Query};
 use crate::Daemon;
+
+/// How long a client may take to send a body that is read whole.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One request.
 pub struct Call {
@@ -103,8 +107,18 @@ fn too_large() -> Failure {
 /// Reads a whole body into memory.
 ///
 /// # Errors
-/// 413 where it is longer than `max`, 400 where it breaks off.
-pub async fn read_all(mut body: Body, max: usize) -> Result<Bytes, Failure> {
+/// 413 where it is longer than `max`, 400 where it breaks off, 408 where it takes longer than [`BODY_TIMEOUT`].
+pub async fn read_all(body: Body, max: usize) -> Result<Bytes, Failure> {
+    match tokio::time::timeout(BODY_TIMEOUT, read_bounded(body, max)).await {
+        Ok(read) => read,
+        Err(_) => Err(Failure::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "the request body took too long to arrive",
+        )),
+    }
+}
+
+async fn read_bounded(mut body: Body, max: usize) -> Result<Bytes, Failure> {
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|e| Failure::invalid(format!("reading request body: {e}")))?;

@@ -1,4 +1,4 @@
-//! One connection: its first head, hyper for the rest, versions, routes, and the headers of every answer.
+//! One connection: its first head, hyper for the rest, and the headers of every answer.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -7,27 +7,32 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::BodyExt;
-use hull_api::version::Version;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::answer::full;
-use super::call::{read_all, text};
+use super::call::read_all;
 use super::head::{self, First};
 use super::io::{Prefixed, Stream};
-use super::{Answer, Body, Call, Failure, Outcome, Query, router, websocket};
-use crate::Daemon;
+use super::router::Pending;
+use super::{Answer, Body, Failure, websocket};
 
 /// How long a client may take to send a head, the first one and those after it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a client may take to read an answer that is not a stream, on a connection without hyper.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// What answers requests: the routes, or a test's own.
+pub trait Dispatch: Clone + Send + Sync + 'static {
+    /// Answers one request.
+    fn call(&self, request: Request<Body>) -> Pending;
+}
+
 /// Serves a connection to its end. The permit is one of the daemon's connections and is given back with it.
-pub async fn serve<S: Stream>(
-    daemon: Arc<Daemon>,
+pub async fn serve<S: Stream, D: Dispatch>(
+    dispatch: D,
     mut stream: S,
     permit: OwnedSemaphorePermit,
     stop: watch::Receiver<bool>,
@@ -35,7 +40,7 @@ pub async fn serve<S: Stream>(
     let read = match tokio::time::timeout(HEAD_TIMEOUT, head::first(&mut stream)).await {
         Ok(Ok(First::Ordinary(bytes))) => bytes,
         Ok(Ok(First::Raw(request, rest))) => {
-            return raw(daemon, *request, Prefixed::new(rest, stream), permit).await;
+            return raw(dispatch, *request, Prefixed::new(rest, stream), permit).await;
         }
         Ok(Ok(First::Closed)) | Err(_) => return,
         Ok(Err(error)) => {
@@ -43,18 +48,24 @@ pub async fn serve<S: Stream>(
             return;
         }
     };
-    ordinary(daemon, Prefixed::new(read, stream), Arc::new(permit), stop).await;
+    ordinary(
+        dispatch,
+        Prefixed::new(read, stream),
+        Arc::new(permit),
+        stop,
+    )
+    .await;
 }
 
-async fn ordinary<S: Stream>(
-    daemon: Arc<Daemon>,
+async fn ordinary<S: Stream, D: Dispatch>(
+    dispatch: D,
     stream: S,
     permit: Arc<OwnedSemaphorePermit>,
     mut stop: watch::Receiver<bool>,
 ) {
     let service = hyper::service::service_fn(move |request| {
-        let (daemon, permit) = (daemon.clone(), permit.clone());
-        async move { Ok::<_, Infallible>(handle(daemon, request, permit).await) }
+        let (dispatch, permit) = (dispatch.clone(), permit.clone());
+        async move { Ok::<_, Infallible>(handle(dispatch, request, permit).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -80,8 +91,8 @@ async fn ordinary<S: Stream>(
 }
 
 /// Answers one request that came through hyper.
-async fn handle(
-    daemon: Arc<Daemon>,
+async fn handle<D: Dispatch>(
+    dispatch: D,
     mut request: Request<Incoming>,
     permit: Arc<OwnedSemaphorePermit>,
 ) -> Response<Body> {
@@ -89,7 +100,7 @@ async fn handle(
     let upgrade = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
     let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
     let head_only = request.method() == Method::HEAD;
-    let response = match (dispatch(daemon, request).await, upgrade) {
+    let response = match (dispatch.call(request).await, upgrade) {
         (Ok(Answer::Plain(response)), _) => response,
         (Ok(Answer::Hijack(hijack)), None) => hijack.ordinary(),
         (Ok(Answer::Hijack(hijack)), Some(upgrade)) => {
@@ -126,13 +137,13 @@ fn when_upgraded<F, J>(
 }
 
 /// Answers a request for a raw stream without upgrade, then the connection ends.
-async fn raw<S: Stream>(
-    daemon: Arc<Daemon>,
+async fn raw<S: Stream, D: Dispatch>(
+    dispatch: D,
     request: Request<Bytes>,
     mut client: S,
     permit: OwnedSemaphorePermit,
 ) {
-    let response = match dispatch(daemon, request.map(full)).await {
+    let response = match dispatch.call(request.map(full)).await {
         Ok(Answer::Hijack(hijack)) => {
             if client.write_all(hijack.raw_head().as_bytes()).await.is_ok() {
                 hijack.join(client).await;
@@ -178,41 +189,6 @@ fn finish(mut response: Response<Body>, head_only: bool) -> Response<Body> {
     response
 }
 
-/// Finds the route and calls its handler.
-async fn dispatch(daemon: Arc<Daemon>, request: Request<Body>) -> Outcome {
-    let (head, body) = request.into_parts();
-    let split = router::split_version(head.uri.path());
-    let version = match split.version {
-        None => Version::CURRENT,
-        Some(text) => Version::parse(text)
-            .ok_or_else(|| Failure::invalid(format!("invalid API version: {text:?}")))?
-            .check()
-            .map_err(Failure::invalid)?,
-    };
-    let Some((route, params)) =
-        router::find(crate::routes::ROUTES, &head.method, split.path, version)?
-    else {
-        return Err(Failure::new(http::StatusCode::NOT_FOUND, "page not found"));
-    };
-    tracing::debug!(method = %head.method, path = head.uri.path(), agent = text(&head.headers, "user-agent"), "request");
-    let query = Query::parse(head.uri.query().unwrap_or_default())?;
-    let handler = (route.handler)(Call {
-        daemon,
-        version,
-        params,
-        query,
-        head,
-        body,
-    });
-    if route.cancellable {
-        return handler.await;
-    }
-    // What was begun is brought to its end even when the client goes away: it runs as a task of its own.
-    match tokio::spawn(handler).await {
-        Ok(outcome) => outcome,
-        Err(error) => Err(Failure::new(
-            http::StatusCode::INTERNAL_SERVER_ERROR,
-            format!("the request's handler broke off: {error}"),
-        )),
-    }
-}
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

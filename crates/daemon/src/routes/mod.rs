@@ -2,6 +2,7 @@
 
 mod build;
 mod containers;
+mod dispatch;
 mod execs;
 mod images;
 mod networks;
