@@ -12,6 +12,8 @@ use crate::model::{Endpoint, MacAddr, Network};
 pub struct HostFacts {
     /// IPv6 exists in this kernel and is not switched off.
     pub ipv6: bool,
+    /// br_netfilter is there: bridged packets can be sent through the firewall.
+    pub bridge_netfilter: bool,
     /// Destinations of the host's routes, for choosing subnets that hide nothing.
     pub routes: Vec<IpNet>,
     /// The link of the default route, for `macvlan`/`ipvlan` without a parent.
@@ -62,7 +64,8 @@ pub enum LinkPlan {
     Veth {
         /// The bridge's name.
         bridge: String,
-        /// The host's end may not talk to other isolated ends (`icc=false`): bridge(8) `isolated on`.
+        /// The host's end may not talk to other isolated ends (bridge(8) `isolated on`): how `icc=false` is kept where bridged packets do
+        /// not meet the firewall. Where they do, its rules keep it, and published ports stay in reach of neighbours.
         isolated: bool,
     },
     /// A macvlan child.
@@ -231,7 +234,7 @@ impl Driver for Bridge {
         self.validate(network)?;
         let link = LinkPlan::Veth {
             bridge: network.bridge.clone(),
-            isolated: !network.icc,
+            isolated: !network.icc && !facts.bridge_netfilter,
         };
         Ok(NetPlan::Interface(interface(
             network, endpoint, facts, link,

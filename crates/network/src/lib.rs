@@ -9,15 +9,18 @@
 //! firewall, links and DNS tables are derived from the values handed in, and rewritten whole or by element.
 #![forbid(unsafe_code)]
 
+pub mod dns;
 pub mod driver;
 pub mod error;
 pub mod firewall;
 pub mod host;
+pub mod hosts;
 pub mod ipam;
 pub mod model;
 mod netlink;
 mod netns;
 mod ports;
+pub mod resolv;
 
 pub use driver::{Driver, HostFacts, NetPlan};
 pub use error::{Error, ErrorKind, Result};

@@ -185,3 +185,340 @@ fn normal(text: &str) -> Vec<String> {
     }
     out
 }
+
+#[test]
+fn bridges_are_isolated_and_the_world_is_reached() {
+    machine(|| {
+        let dir = tempfile::tempdir().expect("dir");
+        let host = open(dir.path());
+        let (a, mut b, mut c) = (network(1), network(2), network(3));
+        b.internal = true;
+        c.icc = false;
+        let networks = [a.clone(), b.clone(), c.clone()];
+        for net in &networks {
+            host.ensure_network(net).expect("network");
+        }
+        host.sync_firewall(&networks, &[]).expect("firewall");
+        let outside = neighbour(&host, "outside");
+        let mut ends = Vec::new();
+        for (net, name, n) in [
+            (&a, "a1", 2),
+            (&b, "b1", 2),
+            (&b, "b2", 3),
+            (&c, "c1", 2),
+            (&c, "c2", 3),
+            (&c, "c3", 4),
+        ] {
+            let mut end = endpoint(net, name, n);
+            match name {
+                "b1" => end.ports = vec![port(Protocol::Tcp, None, 8082, 80)],
+                "c1" => end.ports = vec![port(Protocol::Tcp, None, 8083, 80)],
+                // Linked to c1, although the network forbids it.
+                "c3" => end.links = vec!["10.204.3.2".parse().expect("ip")],
+                _ => {}
+            }
+            let path = start(&host, net, &mut end);
+            ends.push((net, end, path));
+        }
+        let path = |name: &str| {
+            ends.iter()
+                .find(|(_, e, _)| e.container_name == name)
+                .expect(name)
+                .2
+                .clone()
+        };
+        let servers = [("b1", 1), ("c1", 4)].map(|(name, count)| echo_peer(&path(name), 80, count));
+        let world = echo_peer(&outside, 7000, 1);
+
+        assert_eq!(
+            ask_from(&path("a1"), "192.0.2.2:7000").as_deref(),
+            Some("192.0.2.1"),
+            "masqueraded"
+        );
+        assert_eq!(
+            ask_from(&path("b1"), "192.0.2.2:7000"),
+            None,
+            "internal: no way out"
+        );
+        assert_eq!(
+            ask_from(&path("b2"), "10.204.2.2:80").as_deref(),
+            Some("10.204.2.3"),
+            "internal: neighbours"
+        );
+        assert_eq!(
+            ask_from(&path("a1"), "10.204.2.2:80"),
+            None,
+            "another bridge"
+        );
+        assert_eq!(
+            ask_from(&path("a1"), "10.204.3.2:80"),
+            None,
+            "another bridge"
+        );
+        assert_eq!(ask("127.0.0.1:8082"), None, "internal: not published");
+        assert_eq!(ask_from(&path("c2"), "10.204.3.2:80"), None, "icc off");
+        assert_eq!(
+            ask_from(&path("c3"), "10.204.3.2:80").as_deref(),
+            Some("10.204.3.4"),
+            "linked"
+        );
+        assert!(
+            ask_from(&path("a1"), "192.0.2.1:8083").is_some(),
+            "published, from another bridge"
+        );
+        assert!(
+            ask_from(&path("c2"), "192.0.2.1:8083").is_some(),
+            "published, from the same bridge"
+        );
+        assert_eq!(
+            ask_from(&outside, "192.0.2.1:8083").as_deref(),
+            Some("192.0.2.2")
+        );
+        // Whoever routes to the subnet gets nothing but published ports; and nothing on the host's loopback is in reach.
+        inside(&outside, || ip("route add 10.204.3.0/24 via 192.0.2.1"));
+        assert_eq!(ask_from(&outside, "10.204.3.2:80"), None, "direct");
+        let secret = std::net::TcpListener::bind("127.0.0.1:9999").expect("listen");
+        inside(&path("a1"), || {
+            std::fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1").expect("sysctl");
+            ip("route add 127.0.0.2 via 10.204.1.1");
+            ip("addr flush dev lo");
+            ip("route add 127.0.0.0/8 via 10.204.1.1 src 10.204.1.2");
+        });
+        assert_eq!(
+            ask_from(&path("a1"), "127.0.0.1:9999"),
+            None,
+            "CVE-2020-8558"
+        );
+        drop(secret);
+        for server in servers {
+            server.join().expect("server");
+        }
+        world.join().expect("world");
+        for (net, end, _) in &ends {
+            stop(&host, net, end);
+        }
+    });
+}
+
+#[test]
+fn ipv6_and_udp_and_one_address() {
+    machine(|| {
+        let dir = tempfile::tempdir().expect("dir");
+        let host = open(dir.path());
+        let net = dual(1);
+        host.ensure_network(&net).expect("network");
+        host.sync_firewall(std::slice::from_ref(&net), &[])
+            .expect("firewall");
+        let outside = neighbour(&host, "outside");
+        let mut web = endpoint(&net, "web", 2);
+        web.ports = vec![
+            port(Protocol::Tcp, None, 8080, 80),
+            port(Protocol::Tcp, Some("127.0.0.1"), 8081, 80),
+            port(Protocol::Udp, None, 5300, 53),
+        ];
+        let path = start(&host, &net, &mut web);
+        assert_eq!(web.ports.len(), 5, "{:?}", web.ports);
+        let server = echo_peer6(&path, 80, 4);
+        let world = echo_peer6(&outside, 7000, 1);
+
+        assert_eq!(ask("127.0.0.1:8081").as_deref(), Some("::ffff:10.204.1.1"));
+        assert_eq!(
+            ask_from(&outside, "192.0.2.1:8081"),
+            None,
+            "published on loopback only"
+        );
+        assert_eq!(
+            ask_from(&outside, "192.0.2.1:8080").as_deref(),
+            Some("::ffff:192.0.2.2")
+        );
+        assert_eq!(
+            ask_from(&outside, "[2001:db8::1]:8080").as_deref(),
+            Some("2001:db8::2")
+        );
+        assert_eq!(ask("[2001:db8::1]:8080").as_deref(), Some("2001:db8::1"));
+        assert_eq!(
+            ask_from(&path, "[2001:db8::2]:7000").as_deref(),
+            Some("2001:db8::1"),
+            "NAT66"
+        );
+
+        let udp = inside(&path, || {
+            std::net::UdpSocket::bind("0.0.0.0:53").expect("udp")
+        });
+        let client = inside(&outside, || {
+            std::net::UdpSocket::bind("0.0.0.0:0").expect("udp")
+        });
+        client.send_to(b"hello", "192.0.2.1:5300").expect("send");
+        udp.set_read_timeout(Some(TIMEOUT)).expect("timeout");
+        let mut buffer = [0; 16];
+        let (length, from) = udp.recv_from(&mut buffer).expect("datagram");
+        assert_eq!(
+            (&buffer[..length], from.ip().to_string().as_str()),
+            (&b"hello"[..], "192.0.2.2")
+        );
+        udp.send_to(b"world", from).expect("send");
+        client.set_read_timeout(Some(TIMEOUT)).expect("timeout");
+        let (_, from) = client.recv_from(&mut buffer).expect("answer");
+        assert_eq!(from.to_string(), "192.0.2.1:5300");
+        server.join().expect("server");
+        world.join().expect("world");
+        let traffic = host.traffic("web").expect("traffic");
+        assert!(
+            traffic.len() == 1 && traffic[0].interface == "eth0" && traffic[0].rx_packets > 5,
+            "{traffic:?}"
+        );
+        stop(&host, &net, &web);
+    });
+}
+
+#[test]
+fn a_failed_connect_leaves_nothing() {
+    machine(|| {
+        let dir = tempfile::tempdir().expect("dir");
+        let host = open(dir.path());
+        let net = network(1);
+        let mut web = endpoint(&net, "web", 2);
+        host.create_sandbox("web").expect("sandbox");
+        assert!(host.create_sandbox("web").is_err(), "twice");
+        let error = host.connect("web", &net, &web).expect_err("no bridge");
+        assert_eq!(
+            error.to_string(),
+            "look up link hnt1: No such device (os error 19)"
+        );
+        host.ensure_network(&net).expect("network");
+        let before = link_names();
+        // Each step fails in turn: the name inside, the address, the route.
+        web.interface = "lo".to_owned();
+        assert!(host.connect("web", &net, &web).is_err());
+        assert_eq!(link_names(), before);
+        web.interface.clear();
+        web.gateway4 = Some("192.0.2.77".parse().expect("ip"));
+        let error = host
+            .connect("web", &net, &web)
+            .expect_err("unreachable gateway")
+            .to_string();
+        assert!(
+            error.starts_with("add default route via 192.0.2.77"),
+            "{error}"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert_eq!(link_names(), before);
+        let inside_links = inside(&host.sandbox_path("web"), links);
+        assert_eq!(inside_links.lines().count(), 1, "{inside_links}");
+        assert!(
+            host.connect("ghost", &net, &web)
+                .expect_err("no sandbox")
+                .to_string()
+                .contains("no network sandbox ghost")
+        );
+        host.remove_sandbox("web").expect("remove");
+        host.remove_sandbox("web").expect("again");
+        assert!(host.create_sandbox("../web").is_err());
+    });
+}
+
+#[test]
+fn what_a_crash_leaves_is_swept() {
+    machine(|| {
+        let dir = tempfile::tempdir().expect("dir");
+        let (net, lost) = (network(1), network(2));
+        let mut web = endpoint(&net, "web", 2);
+        web.ports = vec![port(Protocol::Tcp, None, 8080, 80)];
+        {
+            let host = open(dir.path());
+            for one in [&net, &lost] {
+                host.ensure_network(one).expect("network");
+            }
+            ip("link add name hnt9 type bridge");
+            host.sync_firewall(&[net.clone(), lost.clone()], &[])
+                .expect("firewall");
+            start(&host, &net, &mut web);
+            host.create_sandbox("lost").expect("sandbox");
+            std::fs::write(dir.path().join("netns/half"), "").expect("a crash before the mount");
+            // The daemon dies here: its sockets close.
+        }
+        let host = open(dir.path());
+        host.sweep(&["web".to_owned()], std::slice::from_ref(&net))
+            .expect("sweep");
+        assert!(
+            !links().contains("hnt2") && links().contains("hnt1") && links().contains("hnt9"),
+            "{}",
+            links()
+        );
+        let names: Vec<_> = std::fs::read_dir(dir.path().join("netns"))
+            .expect("dir")
+            .flatten()
+            .collect();
+        assert_eq!(names.len(), 1);
+        host.ensure_network(&net).expect("again");
+        host.sync_firewall(std::slice::from_ref(&net), std::slice::from_ref(&web))
+            .expect("firewall");
+        assert_eq!(
+            host.reserve_ports(&net, &web).expect("the same ports"),
+            web.ports
+        );
+        let server = echo_peer(&host.sandbox_path("web"), 80, 1);
+        assert!(ask("127.0.0.1:8080").is_some(), "reached after the restart");
+        server.join().expect("server");
+        host.disconnect("web", &net, &web).expect("disconnect");
+        host.disconnect("web", &net, &web).expect("again");
+        assert_eq!(host.traffic("web").expect("traffic"), []);
+        stop(&host, &net, &web);
+        // A bridge that was there before is not ours to remove.
+        let foreign = hull_network::Network {
+            bridge: "hnt9".to_owned(),
+            ..network(9)
+        };
+        host.ensure_network(&foreign).expect("taken over");
+        host.remove_network(&foreign).expect("left alone");
+        assert!(links().contains("hnt9"));
+    });
+}
+
+#[test]
+fn starting_is_quick() {
+    machine(|| {
+        let dir = tempfile::tempdir().expect("dir");
+        let host = open(dir.path());
+        let net = network(1);
+        host.ensure_network(&net).expect("network");
+        host.sync_firewall(std::slice::from_ref(&net), &[])
+            .expect("firewall");
+        let mut times: [Vec<u128>; 5] = Default::default();
+        for n in 2..32 {
+            let mut end = endpoint(&net, &format!("c{n}"), n);
+            end.ports = vec![port(Protocol::Tcp, None, 0, 80)];
+            let clock = std::time::Instant::now();
+            host.create_sandbox(&end.container_name).expect("sandbox");
+            times[0].push(clock.elapsed().as_micros());
+            let clock = std::time::Instant::now();
+            end.interface = host
+                .connect(&end.container_name, &net, &end)
+                .expect("connect")
+                .interface;
+            times[1].push(clock.elapsed().as_micros());
+            let clock = std::time::Instant::now();
+            end.ports = host.reserve_ports(&net, &end).expect("ports");
+            host.publish(&net, &end).expect("publish");
+            times[2].push(clock.elapsed().as_micros());
+            let clock = std::time::Instant::now();
+            host.dns_start(&end.container_name, Default::default())
+                .expect("dns");
+            times[3].push(clock.elapsed().as_micros());
+            let clock = std::time::Instant::now();
+            host.dns_stop(&end.container_name);
+            stop(&host, &net, &end);
+            times[4].push(clock.elapsed().as_micros());
+        }
+        for (what, mut times) in ["sandbox", "connect", "publish", "dns", "stop"]
+            .into_iter()
+            .zip(times)
+        {
+            times.sort_unstable();
+            let (least, middle) = (times[0], times[times.len() / 2]);
+            eprintln!("{what}: {least} us at least, {middle} us at the median");
+            // Far above what a quiet machine takes: a step that became slow by its nature, not by load.
+            assert!(least < 20_000, "{what}: {least} us");
+        }
+    });
+}

@@ -5,11 +5,13 @@
 pub mod rules;
 mod text;
 
-pub use rules::{FirewallOptions, elements, ruleset};
+pub use rules::{FirewallOptions, elements, resolver, ruleset};
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use ipnet::IpNet;
+
+use crate::model::Protocol;
 
 /// Everything of one daemon, one table per family.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,6 +166,8 @@ pub enum Match {
     Daddr(IpNet),
     /// Source and destination are a pair of this set.
     SaddrDaddrIn(&'static str),
+    /// Destination port of a protocol.
+    Port(Protocol, u16),
     /// The destination is an address of this host.
     DaddrLocal,
     /// Of a connection seen before, or related to one.
@@ -185,6 +189,8 @@ pub enum Action {
     Jump(&'static str),
     /// Source becomes the address of the link out.
     Masquerade,
+    /// Destination becomes this.
+    TranslateTo(SocketAddrV4),
     /// Destination by this map, keyed by protocol and port.
     TranslateByPort(&'static str),
     /// Destination by this map, keyed by protocol, address and port.

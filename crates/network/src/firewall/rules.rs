@@ -1,6 +1,6 @@
 //! The rules themselves: a pure function of networks and endpoints, held by golden files.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -8,7 +8,7 @@ use super::{
     Action, Base, Chain, ChainKind, DataType, Element, Family, Hook, Match, Rule, Ruleset, Set,
     Table, Value,
 };
-use crate::model::{Endpoint, Network, PortMapping};
+use crate::model::{Endpoint, Network, PortMapping, Protocol};
 
 /// What the rules depend on besides networks and endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +86,36 @@ pub fn elements(
         ));
     }
     out
+}
+
+/// The redirection inside a container's own namespace: port 53 of the resolver's address leads to the ports where it listens.
+pub fn resolver(udp: SocketAddrV4, tcp: SocketAddrV4) -> Ruleset {
+    let lead = |protocol, target: SocketAddrV4| {
+        let address = Match::Daddr(IpNet::V4(Ipv4Net::from(*target.ip())));
+        rule(
+            &[address, Match::Port(protocol, 53)],
+            Action::TranslateTo(target),
+        )
+    };
+    let base = Base {
+        kind: ChainKind::Nat,
+        hook: Hook::Output,
+        priority: -100,
+    };
+    let rules = vec![lead(Protocol::Udp, udp), lead(Protocol::Tcp, tcp)];
+    let chains = vec![Chain {
+        name: "output",
+        base: Some(base),
+        rules,
+    }];
+    Ruleset {
+        name: "hull-dns".to_owned(),
+        tables: vec![Table {
+            family: Family::Ip,
+            sets: Vec::new(),
+            chains,
+        }],
+    }
 }
 
 fn family_of(ip: &IpAddr) -> Family {

@@ -144,6 +144,7 @@ impl Rule {
             Action::Return => "return".to_owned(),
             Action::Jump(chain) => format!("jump {chain}"),
             Action::Masquerade => "masquerade".to_owned(),
+            Action::TranslateTo(target) => format!("dnat to {target}"),
             Action::TranslateByPort(map) => {
                 format!("dnat {family} to meta l4proto . th dport map @{map}")
             }
@@ -166,6 +167,7 @@ impl Match {
             Match::Saddr(net) => format!("{family} saddr {}", network(net)),
             Match::Daddr(net) => format!("{family} daddr {}", network(net)),
             Match::SaddrDaddrIn(set) => format!("{family} saddr . {family} daddr @{set}"),
+            Match::Port(protocol, port) => format!("{protocol} dport {port}"),
             Match::DaddrLocal => "fib daddr type local".to_owned(),
             Match::Established => "ct state established,related".to_owned(),
             Match::Translated => "ct status dnat".to_owned(),

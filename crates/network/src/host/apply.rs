@@ -1,6 +1,6 @@
 //! Applies a [`NetPlan`]: one interface into one sandbox, all of it or nothing.
 
-use crate::driver::{InterfaceName, InterfacePlan, LinkPlan};
+use crate::driver::{HostFacts, InterfaceName, InterfacePlan, LinkPlan};
 use crate::error::{Error, Result};
 use crate::host::{Connected, sysctl};
 use crate::netlink::Batch;
@@ -21,12 +21,13 @@ pub(crate) fn connect(
     host: &mut Route,
     sandbox: &Sandbox,
     plan: &InterfacePlan,
+    facts: &HostFacts,
 ) -> Result<Connected> {
     let name = match &plan.name {
         InterfaceName::Exact(name) => name.clone(),
         InterfaceName::Prefix(prefix) => free_name(&mut sandbox.route(), prefix)?,
     };
-    create_link(host, sandbox, plan, &name)?;
+    create_link(host, sandbox, plan, &name, facts)?;
     configure(sandbox, plan, &name).inspect_err(|_| {
         let mut undo = Batch::new();
         undo.delete_link(&name);
@@ -65,6 +66,7 @@ fn create_link(
     sandbox: &Sandbox,
     plan: &InterfacePlan,
     name: &str,
+    facts: &HostFacts,
 ) -> Result<()> {
     let end = End {
         name,
@@ -76,7 +78,7 @@ fn create_link(
     match &plan.link {
         LinkPlan::Veth { bridge, isolated } => {
             let bridge = host_link(host, bridge)?;
-            create_veth(host, &bridge, *isolated, &end)
+            create_veth(host, &bridge, *isolated, facts.ipv6, &end)
         }
         LinkPlan::Macvlan { parent, mode } => {
             let parent = host_link(host, parent)?;
@@ -95,7 +97,13 @@ fn create_link(
     }
 }
 
-fn create_veth(host: &mut Route, bridge: &Link, isolated: bool, peer: &End<'_>) -> Result<()> {
+fn create_veth(
+    host: &mut Route,
+    bridge: &Link,
+    isolated: bool,
+    ipv6: bool,
+    peer: &End<'_>,
+) -> Result<()> {
     let mut attempt = 1;
     loop {
         let name = veth_name();
@@ -107,7 +115,7 @@ fn create_veth(host: &mut Route, bridge: &Link, isolated: bool, peer: &End<'_>) 
         };
         let mut batch = Batch::new();
         batch.veth(&port, peer);
-        batch.bridge_port(&name, isolated);
+        batch.bridge_port(&name, isolated, ipv6);
         match host.execute(batch) {
             Err(Error::Kernel { operation: CREATE_VETH, source, .. })
                 // It also says that the name inside is taken: that stays so, and the last try reports it.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::driver::HostFacts;
 use crate::error::{Error, Result};
 use crate::host::sysctl;
 use crate::model::{MacAddr, Network};
@@ -16,7 +17,12 @@ pub(crate) fn alias(instance: &str) -> String {
 }
 
 /// Makes the bridge with its addresses, or completes one that exists.
-pub(crate) fn ensure(route: &mut Route, network: &Network, alias: &str, ipv6: bool) -> Result<()> {
+pub(crate) fn ensure(
+    route: &mut Route,
+    network: &Network,
+    alias: &str,
+    facts: &HostFacts,
+) -> Result<()> {
     let (link, made) = match route.link(&network.bridge)? {
         Some(link) if link.kind == "bridge" => (link, false),
         Some(link) => {
@@ -32,7 +38,7 @@ pub(crate) fn ensure(route: &mut Route, network: &Network, alias: &str, ipv6: bo
         }
         None => (create(route, network, alias)?, true),
     };
-    let done = complete(route, network, &link, made || link.alias == alias, ipv6);
+    let done = complete(route, network, &link, made || link.alias == alias, facts);
     if done.is_err() && made {
         delete(route, &network.bridge)?;
     }
@@ -78,16 +84,18 @@ fn complete(
     network: &Network,
     link: &Link,
     ours: bool,
-    ipv6: bool,
+    facts: &HostFacts,
 ) -> Result<()> {
     let name = &network.bridge;
     let set = |family: &str, key: &str, value: &str| {
         sysctl::set(&format!("{family}/conf/{name}/{key}"), value)
     };
-    let wants_ipv6 = network.ipv6_subnet().is_some() && ipv6;
-    if ours && ipv6 {
+    let wants_ipv6 = network.ipv6_subnet().is_some() && facts.ipv6;
+    if ours && facts.ipv6 {
         set("ipv6", "disable_ipv6", if wants_ipv6 { "0" } else { "1" })?;
         set("ipv6", "accept_ra", "0")?;
+        // Neighbour discovery on behalf of others takes the link-local address, which would be tentative for the first second or two.
+        set("ipv6", "accept_dad", "0")?;
     }
     let present = route.addresses(link.index)?;
     let mut batch = Batch::new();
@@ -101,7 +109,11 @@ fn complete(
     exists_is_fine(route.execute(batch))?;
     // 127.0.0.1 reaches published ports: without it the kernel calls the translated packet a martian.
     set("ipv4", "route_localnet", "1")?;
-    if !network.icc {
+    if !network.icc && facts.bridge_netfilter {
+        let mut batch = Batch::new();
+        batch.bridge_firewall(link.index, name);
+        route.execute(batch)?;
+    } else if !network.icc {
         // Ports are isolated from one another; what `--link` allows goes through the host, which answers ARP for the neighbour.
         set("ipv4", "proxy_arp_pvlan", "1")?;
         set("ipv4", "send_redirects", "0")?;

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::dns;
 use crate::driver::{self, HostFacts, InterfaceName, NetPlan};
 use crate::error::{Error, Result};
 use crate::firewall::{self, Element, Family, FirewallOptions};
@@ -60,7 +61,7 @@ pub struct Connected {
 /// How the embedded DNS server of one sandbox behaves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DnsConfig {
-    /// Servers asked, in order, for names that are not ours; empty: such names do not exist.
+    /// Servers asked, in order, from the host's namespace, for names that are not ours; empty: SERVFAIL, as in Docker.
     pub upstreams: Vec<SocketAddr>,
 }
 
@@ -91,11 +92,13 @@ pub struct InterfaceStats {
 pub struct Host {
     options: HostOptions,
     netns_dir: PathBuf,
-    ipv6: bool,
+    /// What does not change while the daemon runs; no routes.
+    facts: HostFacts,
     route: Mutex<Route>,
     firewall: Backend,
     sandboxes: Mutex<HashMap<String, Arc<Sandbox>>>,
     ports: Ports,
+    dns: dns::Server,
 }
 
 /// The firewall in use.
@@ -138,14 +141,19 @@ impl Host {
             Firewall::Iptables => return missing("firewall backend iptables"),
             Firewall::None => Backend::None,
         };
-        let ipv6 = sysctl::get("ipv6/conf/all/disable_ipv6").as_deref() == Some("0");
+        let facts = HostFacts {
+            ipv6: sysctl::get("ipv6/conf/all/disable_ipv6").as_deref() == Some("0"),
+            bridge_netfilter: sysctl::get("bridge/bridge-nf-call-iptables").is_some(),
+            ..HostFacts::default()
+        };
         Ok(Host {
             netns_dir,
-            ipv6,
+            facts,
             route: Mutex::new(Route::open()?),
             firewall,
             sandboxes: Mutex::default(),
             ports: Ports::default(),
+            dns: dns::Server::default(),
             options,
         })
     }
@@ -163,9 +171,9 @@ impl Host {
             None => None,
         };
         Ok(HostFacts {
-            ipv6: self.ipv6,
             routes,
             default_link,
+            ..self.facts.clone()
         })
     }
 
@@ -187,13 +195,13 @@ impl Host {
             return Ok(());
         }
         if self.options.ip_forward {
-            bridge::forward(self.ipv6 && network.ipv6_subnet().is_some())?;
+            bridge::forward(self.facts.ipv6 && network.ipv6_subnet().is_some())?;
         }
         bridge::ensure(
             &mut lock(&self.route),
             network,
             &bridge::alias(&self.options.instance),
-            self.ipv6,
+            &self.facts,
         )
     }
 
@@ -260,10 +268,7 @@ impl Host {
 
     /// Makes the endpoint's interface inside the sandbox. Either all of it or nothing.
     pub fn connect(&self, key: &str, network: &Network, endpoint: &Endpoint) -> Result<Connected> {
-        let facts = HostFacts {
-            ipv6: self.ipv6,
-            ..self.facts_for(network)?
-        };
+        let facts = self.facts_for(network)?;
         match driver::by_name(&network.driver)?.plan(network, endpoint, &facts)? {
             NetPlan::Nothing => Ok(Connected {
                 interface: String::new(),
@@ -271,7 +276,7 @@ impl Host {
             }),
             NetPlan::Interface(plan) => {
                 let sandbox = self.sandbox(key)?;
-                apply::connect(&mut lock(&self.route), &sandbox, &plan)
+                apply::connect(&mut lock(&self.route), &sandbox, &plan, &facts)
             }
         }
     }
@@ -280,16 +285,13 @@ impl Host {
     fn facts_for(&self, network: &Network) -> Result<HostFacts> {
         match network.driver.as_str() {
             "macvlan" | "ipvlan" => self.facts(),
-            _ => Ok(HostFacts::default()),
+            _ => Ok(self.facts.clone()),
         }
     }
 
     /// Removes one endpoint's interface from a sandbox that lives on (10-26 ms; not needed before `remove_sandbox`).
     pub fn disconnect(&self, key: &str, network: &Network, endpoint: &Endpoint) -> Result<()> {
-        let facts = HostFacts {
-            ipv6: self.ipv6,
-            ..self.facts_for(network)?
-        };
+        let facts = self.facts_for(network)?;
         match driver::by_name(&network.driver)?.plan(network, endpoint, &facts)? {
             NetPlan::Nothing => Ok(()),
             NetPlan::Interface(plan) => match plan.name {
@@ -309,7 +311,7 @@ impl Host {
         network: &Network,
         endpoint: &Endpoint,
     ) -> Result<Vec<PortMapping>> {
-        self.ports.reserve(network, endpoint, self.ipv6)
+        self.ports.reserve(network, endpoint, self.facts.ipv6)
     }
 
     /// Gives back what `reserve_ports` took for this endpoint.
@@ -323,7 +325,7 @@ impl Host {
     }
 
     fn families(&self) -> impl Iterator<Item = Family> {
-        let ipv6 = self.ipv6 && self.options.ip6tables;
+        let ipv6 = self.facts.ipv6 && self.options.ip6tables;
         [Family::Ip, Family::Ip6]
             .into_iter()
             .filter(move |family| ipv6 || *family == Family::Ip)
@@ -331,7 +333,7 @@ impl Host {
 
     /// Writes the whole firewall of this daemon, in one transaction. For boot, and after networks were made or removed.
     pub fn sync_firewall(&self, networks: &[Network], endpoints: &[Endpoint]) -> Result<()> {
-        let ipv6 = self.ipv6 && self.options.ip6tables;
+        let ipv6 = self.facts.ipv6 && self.options.ip6tables;
         let rules = firewall::ruleset(
             networks,
             endpoints,
@@ -396,18 +398,24 @@ impl Host {
     }
 
     /// Serves DNS at 127.0.0.11 inside the sandbox. For containers on user-defined networks, and again for each after a restart of the daemon.
-    pub fn dns_start(&self, _key: &str, _config: DnsConfig) -> Result<()> {
-        missing("dns_start")
+    pub fn dns_start(&self, key: &str, config: DnsConfig) -> Result<()> {
+        self.dns.start(key, &*self.sandbox(key)?, config.upstreams)
     }
 
     /// Ends that.
-    pub fn dns_stop(&self, _key: &str) {}
+    pub fn dns_stop(&self, key: &str) {
+        self.dns.stop(key);
+    }
 
     /// Makes the endpoint's names known on its network, and lets the sandbox see that network's names.
-    pub fn dns_register(&self, _key: &str, _network: &Network, _endpoint: &Endpoint) {}
+    pub fn dns_register(&self, key: &str, network: &Network, endpoint: &Endpoint) {
+        self.dns.register(key, network, endpoint);
+    }
 
     /// Forgets an endpoint.
-    pub fn dns_unregister(&self, _endpoint_id: &str) {}
+    pub fn dns_unregister(&self, endpoint_id: &str) {
+        self.dns.unregister(endpoint_id);
+    }
 
     /// Removes what a crash left: pinned namespaces and bridges of this daemon that are not among the known. Goes on to the end and reports
     /// every failure. The firewall's leftovers go with the next `sync_firewall`, veth pairs with their namespace.

@@ -365,6 +365,12 @@ impl Batch {
                 self.payload(BASE_NETWORK, destination, size, REG + size / 4);
                 self.lookup(set, None);
             }
+            Match::Port(protocol, port) => {
+                self.meta(META_L4PROTO, REG);
+                self.compare(true, &[protocol.number()]);
+                self.payload(BASE_TRANSPORT, 2, 2, REG);
+                self.compare(true, &port.to_be_bytes());
+            }
             Match::DaddrLocal => {
                 // NFTA_FIB_*: the type (3) of the destination's (flag 2) route, RTN_LOCAL.
                 self.expression("fib", |b| {
@@ -388,6 +394,11 @@ impl Batch {
             Action::Return => self.verdict(libc::NFT_RETURN, None),
             Action::Jump(chain) => self.verdict(libc::NFT_JUMP, Some(chain)),
             Action::Masquerade => self.expression("masq", |_| {}),
+            Action::TranslateTo(target) => {
+                self.constant(REG, &target.ip().octets());
+                self.constant(REG + 1, &target.port().to_be_bytes());
+                self.nat(family, REG + 1);
+            }
             Action::TranslateByPort(map) => {
                 self.meta(META_L4PROTO, REG);
                 self.payload(BASE_TRANSPORT, 2, 2, REG + 1);
@@ -402,15 +413,20 @@ impl Batch {
         }
     }
 
-    /// `NFTA_NAT_*`: destination and port from the map's value.
+    /// Destination and port from the map's value.
     fn translate(&mut self, family: Family, map: &str) {
         let (_, _, size) = addresses(family);
         self.lookup(map, Some(REG));
+        self.nat(family, REG + size / 4);
+    }
+
+    /// `NFTA_NAT_*`: the destination becomes the address in `REG` and the port in `port`.
+    fn nat(&mut self, family: Family, port: u32) {
         self.expression("nat", |b| {
             b.be32(1, 1);
             b.be32(2, u32::from(number(family)));
             b.be32(3, REG);
-            b.be32(5, REG + size / 4);
+            b.be32(5, port);
         });
     }
 
@@ -418,6 +434,13 @@ impl Batch {
         self.expression("meta", |b| {
             b.be32(1, register);
             b.be32(2, key);
+        });
+    }
+
+    fn constant(&mut self, register: u32, value: &[u8]) {
+        self.expression("immediate", |b| {
+            b.be32(1, register);
+            b.nest(2, |b| b.attr(DATA_VALUE, value));
         });
     }
 

@@ -22,6 +22,12 @@ const VETH_INFO_PEER: u16 = 1;
 const MACVLAN_MODE: u16 = 1;
 const IPVLAN_MODE: u16 = 1;
 const IPVLAN_FLAGS: u16 = 2;
+/// `IFLA_BR_NF_CALL_IPTABLES`, `IFLA_BR_NF_CALL_IP6TABLES` (linux/if_link.h).
+const BRIDGE_NF_CALL_IPTABLES: u16 = 36;
+const BRIDGE_NF_CALL_IP6TABLES: u16 = 37;
+/// `IFLA_INET6_ADDR_GEN_MODE` and its value `IN6_ADDR_GEN_MODE_NONE` (linux/if_link.h).
+const INET6_ADDR_GEN_MODE: u16 = 8;
+const ADDR_GEN_NONE: u8 = 1;
 /// `IFLA_BRPORT_MODE`, `IFLA_BRPORT_ISOLATED` (linux/if_link.h).
 const BRPORT_HAIRPIN: u16 = 4;
 const BRPORT_ISOLATED: u16 = 33;
@@ -99,6 +105,25 @@ impl Batch {
         end.write(self);
         self.nest(libc::IFLA_LINKINFO, |b| {
             b.text(libc::IFLA_INFO_KIND, "bridge")
+        });
+    }
+
+    /// The bridge's packets meet the IP firewall, whatever the sysctls of br_netfilter say for all bridges.
+    pub(crate) fn bridge_firewall(&mut self, index: u32, name: &str) {
+        let header = link_header(0, index, 0, 0);
+        self.begin(
+            libc::RTM_NEWLINK,
+            ACK,
+            &header,
+            "switch on firewall of bridge",
+            name.to_owned(),
+        );
+        self.nest(libc::IFLA_LINKINFO, |b| {
+            b.text(libc::IFLA_INFO_KIND, "bridge");
+            b.nest(libc::IFLA_INFO_DATA, |b| {
+                b.attr(BRIDGE_NF_CALL_IPTABLES, &[1]);
+                b.attr(BRIDGE_NF_CALL_IP6TABLES, &[1]);
+            });
         });
     }
 
@@ -197,8 +222,9 @@ impl Batch {
     /// Options of a link that is a port of a bridge. `isolated`: it talks to the bridge itself but to no other isolated port.
     ///
     /// Hairpin is on for all: where br_netfilter hands bridged packets to the firewall, a container's packet to its own published port
-    /// is translated inside the bridge and must leave by the port that it came from.
-    pub(crate) fn bridge_port(&mut self, name: &str, isolated: bool) {
+    /// is translated inside the bridge and must leave by the port that it came from. `ipv6`: the host has it, so the port is told to
+    /// make no address for itself: nobody talks to a port, and each would be announced to all containers.
+    pub(crate) fn bridge_port(&mut self, name: &str, isolated: bool, ipv6: bool) {
         let object = name.to_owned();
         self.begin(
             libc::RTM_NEWLINK,
@@ -215,6 +241,13 @@ impl Batch {
                 b.attr(BRPORT_ISOLATED, &[isolated.into()]);
             });
         });
+        if ipv6 {
+            self.nest(libc::IFLA_AF_SPEC, |b| {
+                b.nest(libc::AF_INET6 as u16, |b| {
+                    b.attr(INET6_ADDR_GEN_MODE, &[ADDR_GEN_NONE])
+                });
+            });
+        }
     }
 
     pub(crate) fn delete_link(&mut self, name: &str) {

@@ -243,3 +243,12 @@ pub fn ip(arguments: &str) -> String {
 pub fn links() -> String {
     ip("-br link")
 }
+
+/// Their names alone.
+pub fn link_names() -> Vec<String> {
+    links()
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .collect()
+}
