@@ -53,6 +53,14 @@ pub enum Error {
     /// The repository has no such tag or digest.
     #[error("manifest for {0} not found: manifest unknown: {1}")]
     ManifestUnknown(String, String),
+    /// No such repository.
+    #[error("repository {name} not found: {reason}")]
+    RepositoryUnknown {
+        /// The repository, in familiar form.
+        name: String,
+        /// The registry's words.
+        reason: String,
+    },
     /// The index has nothing for the platform.
     #[error("no matching manifest for {platform} in the manifest list entries: {reference}")]
     NoPlatform {
@@ -72,7 +80,7 @@ pub enum Error {
         wanted: String,
     },
     /// Wrong credentials.
-    #[error("Get \"{url}\": unauthorized: {reason}")]
+    #[error("Get \"{url}\": {reason}")]
     Unauthorized {
         /// The address asked.
         url: String,
@@ -136,6 +144,7 @@ impl Error {
             Error::NoSuchImage(_)
             | Error::PullDenied { .. }
             | Error::ManifestUnknown(..)
+            | Error::RepositoryUnknown { .. }
             | Error::NoPlatform { .. }
             | Error::PlatformMismatch { .. } => Kind::NotFound,
             Error::Unauthorized { .. } | Error::PushDenied { .. } => Kind::Unauthorized,

@@ -7,13 +7,21 @@
 
 mod error;
 mod images;
+mod import;
+mod lease;
+mod load;
+mod locks;
 mod progress;
+mod pull;
+mod registry;
+mod remove;
 mod types;
+mod unpack;
 
 pub use error::{Error, Kind, Result};
 pub use images::Images;
 pub use progress::{Progress, ProgressSink};
 pub use types::{
     Auth, CommitOptions, DistributionInspect, HistoryEntry, Image, ImageUser, ImagesOptions, ImportOptions, LayerInfo,
-    LoadOptions, Loaded, PruneOutcome, PullOptions, PullOutcome, PushOptions, PushOutcome, RegistryConfig, Removed,
+    LoadOptions, Loaded, Login, PruneOutcome, PullOptions, PullOutcome, PushOptions, PushOutcome, RegistryConfig, Removed,
 };

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hull_oci::image::ContainerConfig;
 use hull_oci::{Descriptor, Digest, ImageConfig, Platform, Reference};
@@ -46,7 +47,7 @@ impl ImagesOptions {
 }
 
 /// Where and how to reach registries.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct RegistryConfig {
     /// Mirrors of docker.io, as URLs, tried in order before it (`--registry-mirror`).
     pub mirrors: Vec<String>,
@@ -55,6 +56,25 @@ pub struct RegistryConfig {
     pub insecure: Vec<String>,
     /// Directory of `<host[:port]>/{*.crt,*.cert,*.key}` (`/etc/docker/certs.d`).
     pub certs_dir: Option<PathBuf>,
+    /// Longest wait for a connection.
+    pub connect_timeout: Duration,
+    /// Longest silence of a registry in the middle of an answer.
+    pub stall_timeout: Duration,
+    /// Wait before the second try of a layer; doubled for each further one.
+    pub retry_delay: Duration,
+}
+
+impl Default for RegistryConfig {
+    fn default() -> Self {
+        RegistryConfig {
+            mirrors: Vec::new(),
+            insecure: Vec::new(),
+            certs_dir: None,
+            connect_timeout: Duration::from_secs(15),
+            stall_timeout: Duration::from_secs(30),
+            retry_delay: Duration::from_secs(1),
+        }
+    }
 }
 
 /// Credentials for one registry, as in the API's `X-Registry-Auth`. An identity token is preferred to the password, a
@@ -159,6 +179,15 @@ pub struct DistributionInspect {
     pub descriptor: Descriptor,
     /// The platforms it serves.
     pub platforms: Vec<Platform>,
+}
+
+/// What a login brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// `Login Succeeded`.
+    pub status: String,
+    /// A refresh token to keep in place of the password, where the registry gives one.
+    pub identity_token: Option<String>,
 }
 
 /// A container that uses an image; the engine's knowledge, given to [`remove`](crate::Images::remove) and

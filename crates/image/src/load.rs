@@ -1,0 +1,355 @@
+//! Loading archives: Docker's (`docker save`, old and new) and OCI layouts, plain or compressed, one or several images.
+//!
+//! The archive is read once, front to back: every file goes into the content store by its digest, and the documents are
+//! read from there. So the order of members does not matter, and nothing is kept in memory but names.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{BufReader, Read, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use hull_oci::image::{Compression, DOCUMENT_LEN_MAX, Document, chain_ids, is_index, media_type, sniff};
+use hull_oci::{Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference};
+use hull_store::layer::tar::{Entry, Kind, Reader};
+use hull_store::layer::{decompress, decompress_detect};
+use serde::Deserialize;
+
+use crate::images::{CONFIG_LEN_MAX, Images};
+use crate::lease::Lease;
+use crate::progress::ProgressSink;
+use crate::types::{LoadOptions, Loaded};
+use crate::unpack::{NewImage, Staged, is_image_config, parse_config};
+use crate::{Error, Result};
+
+/// Most members of an archive.
+const MEMBERS_MAX: usize = 65_536;
+/// Deepest nesting of indexes.
+pub(crate) const INDEX_DEPTH_MAX: usize = 4;
+/// Layers unpacked at once.
+const WORKERS_MAX: usize = 4;
+const BUFFER_LEN: usize = 128 * 1024;
+
+/// One image in `manifest.json` of Docker's archives.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ArchiveImage {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    layers: Option<Vec<String>>,
+}
+
+/// The files of an archive, by path.
+struct Archive {
+    files: HashMap<String, (Digest, u64)>,
+    links: HashMap<String, String>,
+}
+
+impl Archive {
+    fn find(&self, path: &str) -> Option<&(Digest, u64)> {
+        let mut path = path;
+        for _ in 0..8 {
+            if let Some(found) = self.files.get(path) {
+                return Some(found);
+            }
+            path = self.links.get(path)?;
+        }
+        None
+    }
+}
+
+impl Images {
+    /// Loads the images of an archive. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it is no archive of images; [`Error::Store`] for damaged layers.
+    pub fn load(
+        &self,
+        input: impl Read + Send + 'static,
+        options: &LoadOptions,
+        progress: &ProgressSink,
+    ) -> Result<Vec<Loaded>> {
+        let lease = Lease::new(self)?;
+        let archive = self.take_in(input, &lease)?;
+        let outcome = self.load_archive(&archive, options, progress);
+        if outcome.is_err() {
+            // What was taken in has no row yet: no collection would find it.
+            self.forget(archive.files.values().map(|(digest, _)| digest))?;
+        }
+        drop(lease);
+        let kept = outcome?;
+        self.forget(archive.files.values().map(|(digest, _)| digest))?;
+        Ok(kept)
+    }
+
+    fn load_archive(&self, archive: &Archive, options: &LoadOptions, progress: &ProgressSink) -> Result<Vec<Loaded>> {
+        if archive.find("index.json").is_some() && archive.find("oci-layout").is_some() {
+            return self.load_layout(archive, options, progress);
+        }
+        match archive.find("manifest.json") {
+            Some((digest, _)) => self.load_docker(archive, digest, progress),
+            None => Err(Error::Invalid(
+                "open manifest.json: no such file or directory: the archive holds no image (a root file system is taken by import)"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    /// Stores every file of the archive as content.
+    fn take_in(&self, input: impl Read + Send + 'static, lease: &Lease) -> Result<Archive> {
+        let stream = |source| Error::Stream { operation: "read the archive", source };
+        let (_, plain) = decompress_detect(input).map_err(stream)?;
+        let mut reader = Reader::new(BufReader::with_capacity(BUFFER_LEN, plain));
+        let mut archive = Archive { files: HashMap::new(), links: HashMap::new() };
+        let mut entry = Entry::default();
+        while reader.next(&mut entry)? {
+            let path = clean(&entry.path)?;
+            if archive.files.len() + archive.links.len() >= MEMBERS_MAX {
+                return Err(Error::Invalid(format!("the archive has more than {MEMBERS_MAX} members")));
+            }
+            match entry.kind {
+                Kind::File => {
+                    let size = entry.size;
+                    let digest = self.take_in_file(&mut reader, size)?;
+                    lease.hold(&[&digest], &[])?;
+                    archive.files.insert(path, (digest, size));
+                }
+                Kind::Symlink => {
+                    let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
+                    let target = [dir.as_bytes(), b"/", entry.link.as_slice()].concat();
+                    archive.links.insert(path, clean(&target)?);
+                }
+                Kind::HardLink => {
+                    archive.links.insert(path, clean(&entry.link)?);
+                }
+                Kind::Directory | Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => {}
+            }
+        }
+        Ok(archive)
+    }
+
+    fn take_in_file<R: std::io::BufRead>(&self, reader: &mut Reader<R>, size: u64) -> Result<Digest> {
+        let mut writer = self.options().content.writer(None, Some(size))?;
+        loop {
+            let chunk = reader.chunk()?;
+            if chunk.is_empty() {
+                return Ok(writer.commit()?);
+            }
+            let count = chunk.len();
+            writer.write_all(chunk).map_err(|source| Error::Stream { operation: "store the archive", source })?;
+            reader.consume(count);
+        }
+    }
+
+    /// Removes files of content that have no row.
+    fn forget<'d>(&self, digests: impl Iterator<Item = &'d Digest>) -> Result<()> {
+        let _guard = self.collecting();
+        for digest in digests {
+            let row = self.options().db.read(|tx| hull_state::content::get(tx, &digest.to_string()))?;
+            if row.is_none() {
+                self.options().content.remove(digest)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn load_docker(&self, archive: &Archive, list: &Digest, progress: &ProgressSink) -> Result<Vec<Loaded>> {
+        let bytes = self.options().content.read(list, DOCUMENT_LEN_MAX as u64)?;
+        let images: Vec<ArchiveImage> = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::Invalid(format!("invalid manifest.json: {error}")))?;
+        let mut loaded = Vec::new();
+        for image in images {
+            let missing = |path: &str| Error::Invalid(format!("open {path}: no such file or directory"));
+            let (config, config_size) = archive.find(&image.config).ok_or_else(|| missing(&image.config))?;
+            let mut layers = Vec::new();
+            for path in image.layers.unwrap_or_default() {
+                let (digest, size) = archive.find(&path).ok_or_else(|| missing(&path))?;
+                let kind = match self.compression(digest)? {
+                    Compression::None => media_type::OCI_LAYER,
+                    Compression::Gzip => media_type::OCI_LAYER_GZIP,
+                    Compression::Zstd => media_type::OCI_LAYER_ZSTD,
+                    Compression::Xz | Compression::Bzip2 => {
+                        return Err(Error::Invalid(format!("{path}: unsupported compression of a layer")));
+                    }
+                };
+                layers.push(Descriptor::new(kind, digest.clone(), *size));
+            }
+            let config = Descriptor::new(media_type::OCI_CONFIG, config.clone(), *config_size);
+            let manifest = Manifest::new(config, layers);
+            let bytes = serde_json::to_vec(&manifest).map_err(|error| Error::Invalid(error.to_string()))?;
+            let mut names = Vec::new();
+            for name in image.repo_tags.unwrap_or_default() {
+                names.push(Reference::parse_normalized(&name)?.with_default_tag());
+            }
+            loaded.push(self.load_manifest(&bytes, &manifest, media_type::OCI_MANIFEST, names, progress)?);
+        }
+        Ok(loaded)
+    }
+
+    fn load_layout(&self, archive: &Archive, options: &LoadOptions, progress: &ProgressSink) -> Result<Vec<Loaded>> {
+        let Some((digest, _)) = archive.find("index.json") else { return Ok(Vec::new()) };
+        let bytes = self.options().content.read(digest, DOCUMENT_LEN_MAX as u64)?;
+        let index: Index =
+            serde_json::from_slice(&bytes).map_err(|error| Error::Invalid(format!("invalid index.json: {error}")))?;
+        let wanted = options.platform.clone().unwrap_or_else(Platform::host);
+        let mut loaded = Vec::new();
+        for descriptor in &index.manifests {
+            let names = names_of(descriptor)?;
+            let Some((bytes, kind, manifest)) = self.find_manifest(descriptor, &wanted, 0)? else { continue };
+            if is_image_config(&manifest.config.media_type) {
+                loaded.push(self.load_manifest(&bytes, &manifest, &kind, names, progress)?);
+            }
+        }
+        if loaded.is_empty() {
+            return Err(Error::Invalid(format!("the archive has no image for {wanted}")));
+        }
+        Ok(loaded)
+    }
+
+    /// The manifest that a descriptor of the layout leads to, for the platform.
+    fn find_manifest(
+        &self,
+        descriptor: &Descriptor,
+        wanted: &Platform,
+        depth: usize,
+    ) -> Result<Option<(Vec<u8>, String, Manifest)>> {
+        if depth > INDEX_DEPTH_MAX {
+            return Err(Error::Invalid("indexes are nested too deeply, or in a circle".to_owned()));
+        }
+        let bytes = self.options().content.read(&descriptor.digest, DOCUMENT_LEN_MAX as u64)?;
+        let document = Document::parse(&bytes, Some(&descriptor.media_type)).map_err(|error| Error::Invalid(error.to_string()))?;
+        match document {
+            Document::Manifest(manifest) => {
+                let kind = manifest.media_type.clone().unwrap_or_else(|| descriptor.media_type.clone());
+                Ok(Some((bytes, kind, manifest)))
+            }
+            Document::Index(index) => match index.select(wanted) {
+                Some(next) if is_index(&next.media_type) || self.options().content.has(&next.digest) => {
+                    self.find_manifest(next, wanted, depth + 1)
+                }
+                Some(_) | None => Ok(None),
+            },
+        }
+    }
+
+    fn load_manifest(
+        &self,
+        manifest_bytes: &[u8],
+        manifest: &Manifest,
+        manifest_type: &str,
+        names: Vec<Reference>,
+        progress: &ProgressSink,
+    ) -> Result<Loaded> {
+        let config_bytes = self.options().content.read(&manifest.config.digest, CONFIG_LEN_MAX)?;
+        let config = parse_config(&config_bytes, manifest.layers.len())?;
+        self.unpack_blobs(&config, &manifest.layers, progress)?;
+        let new = NewImage {
+            manifest_bytes,
+            manifest,
+            manifest_type,
+            config_bytes: &config_bytes,
+            config: &config,
+            index: None,
+            names: &names,
+            repo_digest: None,
+        };
+        Ok(Loaded { image_id: self.record(&new)?, names })
+    }
+
+    fn compression(&self, digest: &Digest) -> Result<Compression> {
+        let mut head = Vec::with_capacity(8);
+        let read = self.options().content.get(digest)?.take(8).read_to_end(&mut head);
+        read.map_err(|source| Error::Stream { operation: "read a layer", source })?;
+        Ok(sniff(&head))
+    }
+
+    /// Unpacks a stored blob, whatever its compression.
+    pub(crate) fn stage_blob(&self, blob: &Digest) -> Result<Staged> {
+        let compression = self.compression(blob)?;
+        let file = self.options().content.get(blob)?;
+        let plain = decompress(file, compression)
+            .map_err(|source| Error::Stream { operation: "decompress a layer", source })?;
+        self.stage(plain).map_err(|error| Error::Layer(format!("layer {}", blob.short()), error))
+    }
+
+    /// Unpacks the layers that are missing, several at once, and commits them in order.
+    pub(crate) fn unpack_blobs(
+        &self,
+        config: &ImageConfig,
+        blobs: &[Descriptor],
+        progress: &ProgressSink,
+    ) -> Result<()> {
+        let diff_ids = &config.rootfs.diff_ids;
+        let chains = chain_ids(diff_ids);
+        let mut missing = Vec::new();
+        for (index, chain) in chains.iter().enumerate() {
+            if !self.has_layer(chain)? {
+                missing.push(index);
+            }
+        }
+        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX).min(missing.len());
+        let next = AtomicUsize::new(0);
+        let (sender, receiver) = mpsc::channel();
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                let sender = sender.clone();
+                scope.spawn(|| {
+                    let sender = sender;
+                    while let Some(index) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        // The receiver is gone after an error: so is the need for more.
+                        if sender.send((*index, self.stage_blob(&blobs[*index].digest))).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop(sender);
+            let mut ready = BTreeMap::new();
+            let mut waiting = missing.iter().copied().peekable();
+            for (index, staged) in receiver {
+                ready.insert(index, staged?);
+                while let Some(index) = waiting.next_if(|index| ready.contains_key(index)) {
+                    let Some(staged) = ready.remove(&index) else { continue };
+                    let parent = index.checked_sub(1).map(|below| &chains[below]);
+                    let size = blobs[index].size;
+                    progress.count(diff_ids[index].short(), "Loading layer", size, Some(size));
+                    self.commit_staged(staged, &diff_ids[index], &chains[index], parent, Some(&blobs[index]))?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The names that an entry of a layout's index gives.
+fn names_of(descriptor: &Descriptor) -> Result<Vec<Reference>> {
+    let annotation = |key: &str| descriptor.annotations.get(key);
+    let name = annotation("io.containerd.image.name").or_else(|| {
+        // Podman writes whole names here, the specification means a tag only.
+        annotation("org.opencontainers.image.ref.name").filter(|name| name.contains(['/', ':']))
+    });
+    match name {
+        Some(name) => {
+            let reference = Reference::parse_normalized(name)?.with_default_tag();
+            Ok(if reference.tag.is_some() { vec![Reference { digest: None, ..reference }] } else { Vec::new() })
+        }
+        None => Ok(Vec::new()),
+    }
+}
+
+/// A member's path without `./`, `..` and doubled slashes.
+fn clean(path: &[u8]) -> Result<String> {
+    let path = std::str::from_utf8(path).map_err(|_| Error::Invalid("the archive has a path that is no text".to_owned()))?;
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            name => parts.push(name),
+        }
+    }
+    Ok(parts.join("/"))
+}

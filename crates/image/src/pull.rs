@@ -1,0 +1,608 @@
+//! Pulling: from a reference to a recorded image.
+//!
+//! Every layer is fetched, verified, decompressed and unpacked as one stream, several at once; each is unpacked into a
+//! directory of its own, and only the commits are in order. The network side is async and feeds a small queue; the rest
+//! runs on one blocking thread per layer. Memory is bounded by the number of downloads times the queue.
+
+use std::io::{self, Read, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use hull_oci::image::{Document, chain_ids, is_index, is_layer, sniff};
+use hull_oci::{Descriptor, Digest, Index, Manifest, Platform, Reference};
+use hull_state::images;
+use hull_store::content::BlobWriter;
+use hull_store::layer::decompress;
+use tokio::sync::{OwnedMutexGuard, mpsc};
+use tokio::task::JoinSet;
+
+use crate::images::{CONFIG_LEN_MAX, Images, id_of_reference};
+use crate::lease::Lease;
+use crate::load::INDEX_DEPTH_MAX;
+use crate::progress::ProgressSink;
+use crate::registry::{Access, ManifestBody, Repository, read_bounded};
+use crate::types::{DistributionInspect, Login, PullOptions, PullOutcome};
+use crate::unpack::{NewImage, Staged, is_image_config, parse_config};
+use crate::{Auth, Error, Result};
+
+/// Chunks between the network and the unpacking thread of one layer. hyper's are at most some hundred KiB.
+const QUEUE_CHUNKS: usize = 8;
+/// Between two counters of the same layer.
+const COUNT_INTERVAL: Duration = Duration::from_millis(100);
+/// Longest wait between two tries.
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(30);
+
+/// The manifest that a reference leads to, and by which index.
+struct Target {
+    manifest: Manifest,
+    body: ManifestBody,
+    kind: String,
+    index: Option<(ManifestBody, String)>,
+}
+
+impl Target {
+    /// The digest that the reference has in the registry.
+    fn digest(&self) -> &Digest {
+        self.index.as_ref().map_or(&self.body.digest, |(index, _)| &index.digest)
+    }
+}
+
+impl Images {
+    /// Pulls an image; without tag and digest, `latest`.
+    ///
+    /// # Errors
+    /// Docker's sentences for what the registry refuses or does not have.
+    pub async fn pull(
+        &self,
+        reference: &Reference,
+        options: &PullOptions,
+        progress: &ProgressSink,
+    ) -> Result<PullOutcome> {
+        let reference = reference.clone().with_default_tag();
+        let repository = self.inner.client.repository(&reference, options.auth.as_ref(), Access::Pull)?;
+        let wanted = match (&reference.digest, &reference.tag) {
+            (Some(digest), _) => digest.to_string(),
+            (None, tag) => tag.clone().unwrap_or_default(),
+        };
+        progress.state(Some(&wanted), format!("Pulling from {}", reference.path)).await;
+        if let Some(outcome) = self.is_current(&repository, &reference, &wanted, options).await? {
+            finish_words(progress, &reference, &outcome).await;
+            return Ok(outcome);
+        }
+        let platform = options.platform.clone().unwrap_or_else(Platform::host);
+        let target = find_manifest(&repository, &wanted, &platform).await?;
+        let before = self.options().db.try_read::<_, Error>(|tx| id_of_reference(tx, &reference))?;
+        let image_id = self.pull_manifest(&repository, &target, &reference, progress).await?;
+        let up_to_date = before == Some(image_id.to_string());
+        let outcome = PullOutcome { image_id, digest: target.digest().clone(), up_to_date };
+        finish_words(progress, &reference, &outcome).await;
+        Ok(outcome)
+    }
+
+    /// Pulls every tag of a repository.
+    ///
+    /// # Errors
+    /// As [`Images::pull`]; the first tag that fails ends it.
+    pub async fn pull_all_tags(
+        &self,
+        reference: &Reference,
+        options: &PullOptions,
+        progress: &ProgressSink,
+    ) -> Result<Vec<PullOutcome>> {
+        let repository = self.inner.client.repository(reference, options.auth.as_ref(), Access::Pull)?;
+        let mut outcomes = Vec::new();
+        for tag in repository.tags().await? {
+            outcomes.push(self.pull(&reference.tagged(&tag)?, options, progress).await?);
+        }
+        Ok(outcomes)
+    }
+
+    /// What a registry has under a reference, without fetching it.
+    ///
+    /// # Errors
+    /// As [`Images::pull`].
+    pub async fn distribution_inspect(&self, reference: &Reference, auth: Option<&Auth>) -> Result<DistributionInspect> {
+        let reference = reference.clone().with_default_tag();
+        let repository = self.inner.client.repository(&reference, auth, Access::Pull)?;
+        let wanted = match (&reference.digest, &reference.tag) {
+            (Some(digest), _) => digest.to_string(),
+            (None, tag) => tag.clone().unwrap_or_default(),
+        };
+        let body = repository.manifest(&wanted).await?;
+        let (kind, document) = parse(&body)?;
+        let descriptor = Descriptor::new(kind, body.digest.clone(), body.bytes.len() as u64);
+        let platforms = match document {
+            Document::Index(index) => index.manifests.into_iter().filter_map(|entry| entry.platform).collect(),
+            Document::Manifest(manifest) => {
+                let bytes = fetch_config(&repository, &manifest.config).await?;
+                parse_config(&bytes, manifest.layers.len()).map(|config| vec![config.platform()]).unwrap_or_default()
+            }
+        };
+        Ok(DistributionInspect { descriptor, platforms })
+    }
+
+    /// Checks credentials with a registry (`index.docker.io` for an empty name).
+    ///
+    /// # Errors
+    /// [`Error::Unauthorized`] for wrong ones.
+    pub async fn login(&self, registry: &str, auth: &Auth) -> Result<Login> {
+        let name = registry.trim_start_matches("https://").trim_start_matches("http://");
+        let name = name.split('/').next().filter(|name| !name.is_empty()).unwrap_or("docker.io");
+        let host = self.inner.client.host(name)?;
+        let request = crate::registry::Request::new(reqwest::Method::GET, "/v2/");
+        let response = host.send(&request, Some(auth), "").await?;
+        if !response.status().is_success() {
+            return Err(Error::Registry {
+                host: host.name.clone(),
+                status: response.status().as_u16(),
+                reason: format!("login attempt to {} failed with status: {}", response.url(), response.status()),
+            });
+        }
+        let identity_token = host.identity_token(auth).await?;
+        Ok(Login { status: "Login Succeeded".to_owned(), identity_token })
+    }
+
+    /// Whether the image is here as the registry has it: one round trip by tag, none by digest.
+    async fn is_current(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        wanted: &str,
+        options: &PullOptions,
+    ) -> Result<Option<PullOutcome>> {
+        let here = self.options().db.try_read::<_, Error>(|tx| {
+            let Some(id) = id_of_reference(tx, reference)? else { return Ok(None) };
+            let name = images::name(tx, &reference.to_string())?;
+            Ok(images::record(tx, &id)?.map(|record| (record, name.map(|name| name.target_digest))))
+        })?;
+        let Some((record, target_digest)) = here else { return Ok(None) };
+        let own = record.platform.parse::<Platform>().unwrap_or_default();
+        if !own.matches(&options.platform.clone().unwrap_or_else(Platform::host)) {
+            return Ok(None);
+        }
+        let digest = match &reference.digest {
+            Some(digest) => digest.clone(),
+            None => {
+                let Some(target_digest) = target_digest else { return Ok(None) };
+                let head = repository.head_manifest(wanted).await?;
+                match head.and_then(|head| head.digest) {
+                    Some(digest) if digest.to_string() == target_digest => digest,
+                    Some(_) | None => return Ok(None),
+                }
+            }
+        };
+        let Ok(image_id) = record.id.parse() else { return Ok(None) };
+        Ok(Some(PullOutcome { image_id, digest, up_to_date: true }))
+    }
+
+    async fn pull_manifest(
+        &self,
+        repository: &Repository,
+        target: &Target,
+        reference: &Reference,
+        progress: &ProgressSink,
+    ) -> Result<Digest> {
+        let manifest = &target.manifest;
+        if !is_image_config(&manifest.config.media_type) {
+            return Err(Error::Invalid(format!(
+                "unsupported media type {}: it is an artifact, not an image that could be run",
+                manifest.config.media_type
+            )));
+        }
+        if let Some(strange) = manifest.layers.iter().find(|layer| !is_layer(&layer.media_type)) {
+            return Err(Error::Invalid(format!("unsupported media type {} of a layer", strange.media_type)));
+        }
+        let lease = Lease::new(self)?;
+        let blobs: Vec<&Digest> = std::iter::once(&target.body.digest)
+            .chain(target.index.iter().map(|(index, _)| &index.digest))
+            .chain([&manifest.config.digest])
+            .chain(manifest.layers.iter().map(|layer| &layer.digest))
+            .collect();
+        lease.hold(&blobs, &[])?;
+        let config_bytes = fetch_config(repository, &manifest.config).await?;
+        let config = parse_config(&config_bytes, manifest.layers.len())?;
+        let chains = chain_ids(&config.rootfs.diff_ids);
+        lease.hold(&[], &chains)?;
+        self.pull_layers(repository, &manifest.layers, &config.rootfs.diff_ids, &chains, progress).await?;
+        let images = self.clone();
+        let (manifest, body) = (manifest.clone(), target.body.bytes.clone());
+        let kind = target.kind.clone();
+        let index = target.index.as_ref().map(|(index, kind)| (index.bytes.clone(), kind.clone()));
+        let names: Vec<Reference> = if reference.digest.is_none() { vec![reference.clone()] } else { Vec::new() };
+        let repo_digest = reference.to_digest(target.digest().clone());
+        blocking(move || {
+            images.record(&NewImage {
+                manifest_bytes: &body,
+                manifest: &manifest,
+                manifest_type: &kind,
+                config_bytes: &config_bytes,
+                config: &config,
+                index: index.as_ref().map(|(bytes, kind)| (bytes.as_slice(), kind.as_str())),
+                names: &names,
+                repo_digest: Some(repo_digest),
+            })
+        })
+        .await
+    }
+
+    /// Brings all layers here: the missing ones at once, committed in order.
+    async fn pull_layers(
+        &self,
+        repository: &Repository,
+        blobs: &[Descriptor],
+        diff_ids: &[Digest],
+        chains: &[Digest],
+        progress: &ProgressSink,
+    ) -> Result<()> {
+        let mut missing = Vec::new();
+        for (index, blob) in blobs.iter().enumerate() {
+            if self.has_layer(&chains[index])? {
+                progress.state(Some(blob.digest.short()), "Already exists").await;
+            } else {
+                progress.state(Some(blob.digest.short()), "Pulling fs layer").await;
+                missing.push(index);
+            }
+        }
+        let mut tasks: JoinSet<(usize, Result<Option<Staged>>)> = JoinSet::new();
+        let mut guards: std::collections::BTreeMap<usize, OwnedMutexGuard<()>> = std::collections::BTreeMap::new();
+        let mut ready = std::collections::BTreeMap::new();
+        let mut to_start = missing.iter().copied().peekable();
+        let mut to_commit = missing.iter().copied().peekable();
+        while to_commit.peek().is_some() {
+            while let Some(index) = to_commit.next_if(|index| ready.contains_key(index)) {
+                if let Some(staged) = ready.remove(&index).flatten() {
+                    self.commit_pulled(staged, index, blobs, diff_ids, chains, progress).await?;
+                }
+                guards.remove(&index);
+            }
+            let Some(lowest) = to_commit.peek().copied() else { break };
+            tokio::select! {
+                biased;
+                // Locks are taken from the lowest layer up: see `Locks`.
+                guard = self.lock_next(to_start.peek().map(|index| &blobs[*index].digest)) => {
+                    if let Some(index) = to_start.next() {
+                        // Two layers of one image may be the same blob: the second waits for the first's commit.
+                        guards.insert(index, guard);
+                        let task = self.clone().pull_layer(repository.clone(), blobs[index].clone(), chains[index].clone(), progress.clone());
+                        tasks.spawn(async move { (index, task.await) });
+                    }
+                }
+                Some(done) = tasks.join_next() => {
+                    let (index, staged) = done.map_err(|error| Error::Invalid(format!("a layer's task failed: {error}")))?;
+                    debug_assert!(index >= lowest, "committed twice");
+                    ready.insert(index, staged?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn lock_next(&self, digest: Option<&Digest>) -> OwnedMutexGuard<()> {
+        match digest {
+            Some(digest) => self.inner.layer_locks.lock(digest).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn commit_pulled(
+        &self,
+        staged: Staged,
+        index: usize,
+        blobs: &[Descriptor],
+        diff_ids: &[Digest],
+        chains: &[Digest],
+        progress: &ProgressSink,
+    ) -> Result<()> {
+        let id = blobs[index].digest.short().to_owned();
+        progress.count(&id, "Extracting", blobs[index].size, Some(blobs[index].size));
+        let (images, blob) = (self.clone(), blobs[index].clone());
+        let (diff_id, chain) = (diff_ids[index].clone(), chains[index].clone());
+        let parent = index.checked_sub(1).map(|below| chains[below].clone());
+        blocking(move || images.commit_staged(staged, &diff_id, &chain, parent.as_ref(), Some(&blob))).await?;
+        progress.state(Some(&id), "Pull complete").await;
+        Ok(())
+    }
+
+    /// Fetches and unpacks one layer; `None` when it appeared meanwhile.
+    async fn pull_layer(
+        self,
+        repository: Repository,
+        blob: Descriptor,
+        chain: Digest,
+        progress: ProgressSink,
+    ) -> Result<Option<Staged>> {
+        let id = blob.digest.short().to_owned();
+        if self.has_layer(&chain)? {
+            progress.state(Some(&id), "Already exists").await;
+            return Ok(None);
+        }
+        let permits = &self.inner.downloads;
+        let _permit = match permits.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                progress.state(Some(&id), "Waiting").await;
+                let permit = permits.clone().acquire_owned().await;
+                permit.map_err(|_| Error::Invalid("the service is shutting down".to_owned()))?
+            }
+        };
+        if self.options().content.has(&blob.digest) {
+            progress.state(Some(&id), "Download complete").await;
+            let images = self.clone();
+            return blocking(move || images.stage_blob(&blob.digest)).await.map(Some);
+        }
+        let writer = self.options().content.resume(blob.digest.clone(), Some(blob.size))?;
+        let offset = writer.resume_offset();
+        let (sender, receiver) = mpsc::channel(QUEUE_CHUNKS);
+        let images = self.clone();
+        let name = format!("layer {}", blob.digest.short());
+        let unpacking = tokio::task::spawn_blocking(move || images.unpack_stream(receiver, writer, &name));
+        let fetched = self.fetch(&repository, &blob, offset, sender, &progress).await;
+        let unpacked = unpacking.await.map_err(|error| Error::Invalid(format!("unpacking failed: {error}")))?;
+        // The unpacking side knows better why it stopped; a failed fetch looks like a cut stream to it.
+        match (fetched, unpacked) {
+            (Ok(()), unpacked) => {
+                let staged = unpacked?;
+                progress.state(Some(&id), "Download complete").await;
+                Ok(Some(staged))
+            }
+            (Err(Fetch::Refused), Err(error)) => Err(error),
+            (Err(Fetch::Refused), Ok(_)) => Err(Error::Invalid(format!("layer {id} has more bytes than promised"))),
+            (Err(Fetch::Failed(error)), _) => Err(error),
+        }
+    }
+
+    /// The blocking side of one layer: writes, hashes, decompresses and unpacks what arrives.
+    fn unpack_stream(&self, receiver: mpsc::Receiver<Bytes>, writer: BlobWriter, name: &str) -> Result<Staged> {
+        let shared = Arc::new(Mutex::new(Incoming { receiver, writer, chunk: Bytes::new(), replaying: true }));
+        let mut reader = IncomingReader(shared.clone());
+        let mut head = [0; 8];
+        let mut filled = 0;
+        let stream = |source| Error::Stream { operation: "read a layer", source };
+        while filled < head.len() {
+            match reader.read(&mut head[filled..]).map_err(stream)? {
+                0 => break,
+                count => filled += count,
+            }
+        }
+        let head = head[..filled].to_vec();
+        let compression = sniff(&head);
+        let plain = decompress(io::Cursor::new(head).chain(reader), compression).map_err(stream)?;
+        let staged = self.stage(plain);
+        let mut incoming = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is left of the blob belongs to its digest; a wrong digest explains a damaged layer better.
+        let drained = incoming.drain();
+        drop(incoming);
+        let incoming = Arc::into_inner(shared).map(|incoming| incoming.into_inner().unwrap_or_else(PoisonError::into_inner));
+        let committed = match (drained, incoming) {
+            (Ok(()), Some(incoming)) => incoming.writer.commit().map(drop),
+            (Ok(()), None) => return Err(Error::Invalid("a decoder kept its input".to_owned())),
+            (Err(source), _) => Err(unwrap_store(source)),
+        };
+        let wrap = |error| Error::Layer(name.to_owned(), error);
+        match (committed, staged) {
+            (Ok(()), staged) => staged.map_err(wrap),
+            (Err(error @ hull_store::Error::SizeMismatch { .. }), Err(damage)) if damage.is_no_space() => {
+                drop(error);
+                Err(wrap(damage))
+            }
+            (Err(error), _) => Err(wrap(error)),
+        }
+    }
+
+    /// The network side of one layer: from `offset` on, tried again after a failure from where it stopped.
+    async fn fetch(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        mut offset: u64,
+        sender: mpsc::Sender<Bytes>,
+        progress: &ProgressSink,
+    ) -> std::result::Result<(), Fetch> {
+        let id = blob.digest.short();
+        let config = &self.options().registries;
+        let mut delay = config.retry_delay;
+        let mut attempts = 1;
+        while offset < blob.size {
+            let before = offset;
+            let error = match self.fetch_once(repository, blob, &mut offset, &sender, progress).await {
+                Ok(()) if offset >= blob.size => break,
+                Ok(()) => Error::Registry {
+                    host: repository.registry().name.clone(),
+                    status: 200,
+                    reason: format!("unexpected EOF: {offset} of {} bytes of layer {id}", blob.size),
+                },
+                Err(Fetch::Refused) => return Err(Fetch::Refused),
+                Err(Fetch::Failed(error)) => error,
+            };
+            // Progress deserves patience.
+            attempts = if offset > before { 1 } else { attempts + 1 };
+            if attempts > self.options().max_download_attempts || !is_transient(&error) {
+                return Err(Fetch::Failed(error));
+            }
+            tracing::info!(layer = id, offset, %error, "download failed, trying again");
+            let seconds = delay.as_secs().max(1);
+            progress.state(Some(id), format!("Retrying in {seconds} second{}", if seconds == 1 { "" } else { "s" })).await;
+            tokio::time::sleep(delay).await;
+            delay = (delay * 2).min(RETRY_DELAY_MAX);
+        }
+        progress.state(Some(id), "Verifying Checksum").await;
+        Ok(())
+    }
+
+    async fn fetch_once(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        offset: &mut u64,
+        sender: &mpsc::Sender<Bytes>,
+        progress: &ProgressSink,
+    ) -> std::result::Result<(), Fetch> {
+        let id = blob.digest.short();
+        let (response, start) = repository.blob(&blob.digest, *offset).await.map_err(Fetch::Failed)?;
+        let mut skip = *offset - start;
+        let url = response.url().clone();
+        let mut stream = response.bytes_stream();
+        let mut counted = Instant::now();
+        progress.count(id, "Downloading", *offset, Some(blob.size));
+        while let Some(chunk) = stream.next().await {
+            let mut chunk = chunk.map_err(|error| Fetch::Failed(crate::registry::request_error("Get", &url, &error)))?;
+            if skip > 0 {
+                let cut = usize::try_from(skip).map_or(chunk.len(), |skip| skip.min(chunk.len()));
+                chunk = chunk.slice(cut..);
+                skip -= cut as u64;
+            }
+            if chunk.is_empty() {
+                continue;
+            }
+            let length = chunk.len() as u64;
+            sender.send(chunk).await.map_err(|_| Fetch::Refused)?;
+            *offset += length;
+            if *offset > blob.size {
+                return Err(Fetch::Refused);
+            }
+            if counted.elapsed() >= COUNT_INTERVAL {
+                counted = Instant::now();
+                progress.count(id, "Downloading", *offset, Some(blob.size));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a fetch ended early.
+enum Fetch {
+    /// The unpacking side would not take more.
+    Refused,
+    /// The registry or the network failed.
+    Failed(Error),
+}
+
+/// Whether trying again may help.
+fn is_transient(error: &Error) -> bool {
+    match error {
+        Error::Request { .. } | Error::RateLimited(_) => true,
+        Error::Registry { status, .. } => *status >= 500 || *status < 300 || *status == 408,
+        _ => false,
+    }
+}
+
+/// What arrives from the network: old bytes of an earlier attempt first, then chunks, all going into the blob's file.
+struct Incoming {
+    receiver: mpsc::Receiver<Bytes>,
+    writer: BlobWriter,
+    chunk: Bytes,
+    replaying: bool,
+}
+
+impl Incoming {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.replaying {
+            match self.writer.replay(buffer)? {
+                0 => self.replaying = false,
+                count => return Ok(count),
+            }
+        }
+        if self.chunk.is_empty() {
+            let Some(chunk) = self.receiver.blocking_recv() else { return Ok(0) };
+            self.writer.write_all(&chunk)?;
+            self.chunk = chunk;
+        }
+        let count = self.chunk.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&self.chunk[..count]);
+        self.chunk = self.chunk.slice(count..);
+        Ok(count)
+    }
+
+    fn drain(&mut self) -> io::Result<()> {
+        let mut buffer = vec![0; 64 * 1024];
+        while self.read(&mut buffer)? > 0 {}
+        Ok(())
+    }
+}
+
+struct IncomingReader(Arc<Mutex<Incoming>>);
+
+impl Read for IncomingReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).read(buffer)
+    }
+}
+
+/// The store's own error inside an I/O error, or one made of it.
+fn unwrap_store(error: io::Error) -> hull_store::Error {
+    match error.downcast::<hull_store::Error>() {
+        Ok(inner) => inner,
+        Err(source) => hull_store::Error::Io { operation: "store", path: "layer".into(), source },
+    }
+}
+
+async fn finish_words(progress: &ProgressSink, reference: &Reference, outcome: &PullOutcome) {
+    progress.state(None, format!("Digest: {}", outcome.digest)).await;
+    let what = if outcome.up_to_date { "Image is up to date" } else { "Downloaded newer image" };
+    progress.state(None, format!("Status: {what} for {}", reference.familiar())).await;
+}
+
+/// Runs blocking work off the async threads.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(error) => Err(Error::Invalid(format!("a blocking task failed: {error}"))),
+    }
+}
+
+fn parse(body: &ManifestBody) -> Result<(String, Document)> {
+    let document = Document::parse(&body.bytes, body.media_type.as_deref()).map_err(|error| Error::Invalid(error.to_string()))?;
+    let inside = match &document {
+        Document::Index(index) => index.media_type.clone(),
+        Document::Manifest(manifest) => manifest.media_type.clone(),
+    };
+    let sent = body.media_type.as_deref().and_then(|kind| kind.split(';').next()).map(|kind| kind.trim().to_owned());
+    Ok((inside.or(sent).unwrap_or_default(), document))
+}
+
+/// Follows indexes to the manifest for the platform.
+async fn find_manifest(repository: &Repository, wanted: &str, platform: &Platform) -> Result<Target> {
+    let first = repository.manifest(wanted).await?;
+    let (kind, document) = parse(&first)?;
+    let mut index = match document {
+        Document::Manifest(manifest) => return Ok(Target { manifest, body: first, kind, index: None }),
+        Document::Index(index) => index,
+    };
+    for _ in 0..INDEX_DEPTH_MAX {
+        let chosen = choose(&index, platform, &repository.reference)?;
+        let body = repository.manifest(&chosen.digest.to_string()).await?;
+        if is_index(&chosen.media_type) != is_index(&parse(&body)?.0) {
+            return Err(Error::Invalid(format!("the index describes {} as something that it is not", chosen.digest)));
+        }
+        match parse(&body)? {
+            (own, Document::Manifest(manifest)) => {
+                return Ok(Target { manifest, body, kind: own, index: Some((first, kind)) });
+            }
+            (_, Document::Index(next)) => index = next,
+        }
+    }
+    Err(Error::Invalid("the image's indexes are nested too deeply, or in a circle".to_owned()))
+}
+
+fn choose<'i>(index: &'i Index, platform: &Platform, reference: &Reference) -> Result<&'i Descriptor> {
+    index.select(platform).ok_or_else(|| Error::NoPlatform {
+        platform: platform.to_string(),
+        reference: reference.familiar(),
+    })
+}
+
+/// Fetches an image's config and verifies it.
+async fn fetch_config(repository: &Repository, config: &Descriptor) -> Result<Vec<u8>> {
+    if config.size > CONFIG_LEN_MAX {
+        return Err(Error::Invalid(format!("image config of {} bytes is larger than the limit", config.size)));
+    }
+    let (response, _) = repository.blob(&config.digest, 0).await?;
+    let bytes = read_bounded(response, CONFIG_LEN_MAX as usize).await?;
+    let actual = Digest::of(config.digest.algorithm(), &bytes);
+    if actual != config.digest {
+        return Err(hull_store::Error::DigestMismatch { expected: config.digest.clone(), actual }.into());
+    }
+    Ok(bytes)
+}

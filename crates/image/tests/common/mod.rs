@@ -1,0 +1,106 @@
+//! Tools of the image tests: a service on a throwaway root, and what it holds.
+#![allow(dead_code, reason = "each test program uses its own part")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hull_image::{Image, Images, ImagesOptions, Progress, ProgressSink, RegistryConfig};
+use hull_oci::Reference;
+use hull_state::Db;
+use hull_store::content::Content;
+use hull_store::snapshot;
+use hull_testkit::TempRoot;
+
+/// An image service with its own data root.
+pub struct Store {
+    pub temp: TempRoot,
+    pub images: Images,
+    pub db: Db,
+    pub content: Content,
+    pub snapshotter: Arc<dyn snapshot::Snapshotter>,
+}
+
+/// Short waits, so that tests of failures take no longer than they must.
+pub fn quick() -> RegistryConfig {
+    RegistryConfig {
+        connect_timeout: Duration::from_secs(5),
+        stall_timeout: Duration::from_secs(2),
+        retry_delay: Duration::from_millis(20),
+        ..RegistryConfig::default()
+    }
+}
+
+impl Store {
+    pub fn new() -> Self {
+        Self::with(quick())
+    }
+
+    pub fn with(registries: RegistryConfig) -> Self {
+        Self::at(TempRoot::new("image"), registries)
+    }
+
+    pub fn at(temp: TempRoot, registries: RegistryConfig) -> Self {
+        let db = Db::open(temp.join("state.db")).unwrap();
+        let content = Content::open(temp.join("blobs")).unwrap();
+        let snapshotter = snapshot::open(None, &temp.join("snapshots"), db.clone()).unwrap();
+        let options =
+            ImagesOptions { registries, ..ImagesOptions::new(db.clone(), content.clone(), snapshotter.clone()) };
+        let images = Images::new(options).unwrap();
+        Store { temp, images, db, content, snapshotter }
+    }
+
+    /// Closes everything and opens it again, as a restart does.
+    pub fn reopen(self) -> Self {
+        let Store { temp, images, db, content, snapshotter } = self;
+        drop((images, db, content, snapshotter));
+        Self::at(temp, quick())
+    }
+
+    /// The directory of the image's uppermost layer.
+    pub fn top_layer(&self, image: &Image) -> std::path::PathBuf {
+        self.snapshotter.upper_dir(&image.chain_id.clone().unwrap().to_string()).unwrap()
+    }
+
+    /// Nothing may be left but what the rows name.
+    pub fn assert_tidy(&self) {
+        let rows = self.db.read(hull_state::content::list).unwrap();
+        let mut known: Vec<String> = rows.into_iter().map(|blob| blob.digest).collect();
+        let mut files: Vec<String> = self.content.walk().unwrap().iter().map(|blob| blob.digest.to_string()).collect();
+        known.sort();
+        files.sort();
+        assert_eq!(files, known, "blobs and their rows");
+        let staged = self.snapshotter.walk().unwrap().into_iter().filter(|info| info.key.starts_with("stage-")).count();
+        assert_eq!(staged, 0, "half-unpacked layers");
+        let dirs = std::fs::read_dir(self.temp.join("snapshots").join(self.snapshotter.name())).unwrap().count();
+        assert_eq!(dirs, self.snapshotter.walk().unwrap().len(), "snapshot directories");
+    }
+}
+
+pub fn reference(text: &str) -> Reference {
+    Reference::parse_normalized(text).unwrap()
+}
+
+/// Runs an operation and returns its outcome with the lines of progress.
+pub async fn watched<T>(run: impl AsyncFnOnce(ProgressSink) -> T) -> (T, Vec<Progress>) {
+    let (sink, mut receiver) = ProgressSink::channel(64);
+    let collect = tokio::spawn(async move {
+        let mut lines = Vec::new();
+        while let Some(line) = receiver.recv().await {
+            lines.push(line);
+        }
+        lines
+    });
+    let outcome = run(sink).await;
+    (outcome, collect.await.unwrap())
+}
+
+/// The words of progress without counters.
+pub fn words(lines: &[Progress]) -> Vec<String> {
+    let states = lines.iter().filter(|line| line.current.is_none());
+    states.map(|line| line.id.iter().map(|id| format!("{id}: ")).collect::<String>() + &line.status).collect()
+}
+
+pub fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
