@@ -70,7 +70,9 @@ pub enum Error {
         reference: String,
     },
     /// A local image of another platform than asked for.
-    #[error("image with reference {reference} was found but its platform ({actual}) does not match the specified platform ({wanted})")]
+    #[error(
+        "image with reference {reference} was found but its platform ({actual}) does not match the specified platform ({wanted})"
+    )]
     PlatformMismatch {
         /// The image.
         reference: String,
@@ -148,8 +150,12 @@ impl Error {
             | Error::NoPlatform { .. }
             | Error::PlatformMismatch { .. } => Kind::NotFound,
             Error::Unauthorized { .. } | Error::PushDenied { .. } => Kind::Unauthorized,
-            Error::AmbiguousId(_) | Error::Reference(_) | Error::Invalid(_) => Kind::InvalidParameter,
-            Error::Request { .. } | Error::Registry { .. } | Error::RateLimited(_) => Kind::Unavailable,
+            Error::AmbiguousId(_) | Error::Reference(_) | Error::Invalid(_) => {
+                Kind::InvalidParameter
+            }
+            Error::Request { .. } | Error::Registry { .. } | Error::RateLimited(_) => {
+                Kind::Unavailable
+            }
             Error::Conflict(_) => Kind::Conflict,
             Error::Layer(_, source) | Error::Store(source) => match source {
                 Store::DigestMismatch { .. }

@@ -37,8 +37,12 @@ impl Images {
         let images = Images {
             inner: Arc::new(Inner {
                 client,
-                downloads: Arc::new(tokio::sync::Semaphore::new(options.max_concurrent_downloads.max(1))),
-                uploads: Arc::new(tokio::sync::Semaphore::new(options.max_concurrent_uploads.max(1))),
+                downloads: Arc::new(tokio::sync::Semaphore::new(
+                    options.max_concurrent_downloads.max(1),
+                )),
+                uploads: Arc::new(tokio::sync::Semaphore::new(
+                    options.max_concurrent_uploads.max(1),
+                )),
                 layer_locks: crate::locks::Locks::default(),
                 collecting: Mutex::new(()),
                 options,
@@ -53,7 +57,10 @@ impl Images {
     }
 
     pub(crate) fn collecting(&self) -> MutexGuard<'_, ()> {
-        self.inner.collecting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .collecting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Finds an image by id, name, name and digest, or id prefix (with or without `sha256:`), as Docker does in this
@@ -86,7 +93,9 @@ impl Images {
     /// Those of [`Images::resolve`]; [`Error::Invalid`] for a target with a digest.
     pub fn tag(&self, source: &str, target: &Reference) -> Result<Image> {
         if target.digest.is_some() {
-            return Err(Error::Invalid("refusing to create a tag with a digest reference".to_owned()));
+            return Err(Error::Invalid(
+                "refusing to create a tag with a digest reference".to_owned(),
+            ));
         }
         let image = self.resolve(source)?;
         let name = target.clone().with_default_tag();
@@ -116,7 +125,11 @@ impl Images {
                 id: None,
                 created: step.created.clone(),
                 created_by: step.created_by.clone().unwrap_or_default(),
-                size: if step.empty_layer { 0 } else { sizes.next().unwrap_or(0) },
+                size: if step.empty_layer {
+                    0
+                } else {
+                    sizes.next().unwrap_or(0)
+                },
                 comment: step.comment.clone().unwrap_or_default(),
                 tags: Vec::new(),
             })
@@ -169,14 +182,20 @@ pub(crate) fn resolve_id(tx: &Tx<'_>, text: &str) -> Result<String> {
 /// The image that a reference points to here: its digest counts before its tag.
 pub(crate) fn id_of_reference(tx: &Tx<'_>, reference: &Reference) -> Result<Option<String>> {
     if let Some(digest) = &reference.digest {
-        return Ok(images::by_repo_digest(tx, &reference.name(), &digest.to_string())?);
+        return Ok(images::by_repo_digest(
+            tx,
+            &reference.name(),
+            &digest.to_string(),
+        )?);
     }
     let name = reference.clone().with_default_tag().to_string();
     Ok(images::name(tx, &name)?.map(|name| name.image_id))
 }
 
 pub(crate) fn load(tx: &Tx<'_>, id: &str) -> Result<Option<Image>> {
-    images::record(tx, id)?.map(|record| assemble(tx, record)).transpose()
+    images::record(tx, id)?
+        .map(|record| assemble(tx, record))
+        .transpose()
 }
 
 fn corrupt(what: &str, id: &str) -> Error {
@@ -185,7 +204,8 @@ fn corrupt(what: &str, id: &str) -> Error {
 
 fn assemble(tx: &Tx<'_>, record: images::Record) -> Result<Image> {
     let id: Digest = record.id.parse().map_err(|_| corrupt("id", &record.id))?;
-    let config: ImageConfig = serde_json::from_str(&record.config).map_err(|_| corrupt("config", &record.id))?;
+    let config: ImageConfig =
+        serde_json::from_str(&record.config).map_err(|_| corrupt("config", &record.id))?;
     let mut names = Vec::new();
     let mut last_tagged: Option<String> = None;
     for name in images::names_of(tx, &record.id)? {
@@ -197,11 +217,23 @@ fn assemble(tx: &Tx<'_>, record: images::Record) -> Result<Image> {
         repo_digests.push(Reference::parse_normalized(&format!("{name}@{digest}"))?);
     }
     let mut infos = Vec::new();
-    for (diff_id, chain_id) in config.rootfs.diff_ids.iter().zip(chain_ids(&config.rootfs.diff_ids)) {
+    for (diff_id, chain_id) in config
+        .rootfs
+        .diff_ids
+        .iter()
+        .zip(chain_ids(&config.rootfs.diff_ids))
+    {
         let size = layers::get(tx, &chain_id.to_string())?.map_or(0, |layer| layer.size);
-        infos.push(LayerInfo { diff_id: diff_id.clone(), chain_id, size });
+        infos.push(LayerInfo {
+            diff_id: diff_id.clone(),
+            chain_id,
+            size,
+        });
     }
-    let target: Digest = record.target_digest.parse().map_err(|_| corrupt("target", &record.id))?;
+    let target: Digest = record
+        .target_digest
+        .parse()
+        .map_err(|_| corrupt("target", &record.id))?;
     let target = match content::get(tx, &record.target_digest)? {
         Some(blob) => Descriptor::new(blob.media_type, target, blob.size),
         None => Descriptor::new(media_type::OCI_MANIFEST, target, 0),

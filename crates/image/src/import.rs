@@ -27,10 +27,16 @@ impl Images {
     ) -> Result<Digest> {
         let lease = Lease::new(self)?;
         progress.state_blocking(None, "Importing");
-        let stream = |source| Error::Stream { operation: "read the archive", source };
+        let stream = |source| Error::Stream {
+            operation: "read the archive",
+            source,
+        };
         let (_, plain) = decompress_detect(input).map_err(stream)?;
         let writer = self.options().content.writer(None, None)?;
-        let mut tee = Tee { reader: plain, writer };
+        let mut tee = Tee {
+            reader: plain,
+            writer,
+        };
         let staged = self.stage(&mut tee)?;
         let size = tee.writer.written();
         let blob = tee.writer.commit()?;
@@ -68,9 +74,16 @@ impl Images {
     ) -> Result<Digest> {
         let json = |error: serde_json::Error| Error::Invalid(error.to_string());
         let config_bytes = serde_json::to_vec(config).map_err(json)?;
-        let manifest = Manifest::new(Descriptor::of(media_type::OCI_CONFIG, &config_bytes), layers);
+        let manifest = Manifest::new(
+            Descriptor::of(media_type::OCI_CONFIG, &config_bytes),
+            layers,
+        );
         let manifest_bytes = serde_json::to_vec(&manifest).map_err(json)?;
-        let names: Vec<_> = name.cloned().map(hull_oci::Reference::with_default_tag).into_iter().collect();
+        let names: Vec<_> = name
+            .cloned()
+            .map(hull_oci::Reference::with_default_tag)
+            .into_iter()
+            .collect();
         self.record(&NewImage {
             manifest_bytes: &manifest_bytes,
             manifest: &manifest,

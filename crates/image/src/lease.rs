@@ -15,8 +15,14 @@ pub(crate) struct Lease {
 impl Lease {
     pub fn new(images: &Images) -> Result<Self> {
         let id = format!("image-{:016x}", rand::random::<u64>());
-        images.options().db.write(|tx| leases::create(tx, &id, &now(), None))?;
-        Ok(Lease { images: images.clone(), id })
+        images
+            .options()
+            .db
+            .write(|tx| leases::create(tx, &id, &now(), None))?;
+        Ok(Lease {
+            images: images.clone(),
+            id,
+        })
     }
 
     /// Keeps blobs and committed layers. Check for their presence afterwards, not before.
@@ -36,7 +42,12 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Err(error) = self.images.options().db.write(|tx| leases::remove(tx, &self.id)) {
+        if let Err(error) = self
+            .images
+            .options()
+            .db
+            .write(|tx| leases::remove(tx, &self.id))
+        {
             tracing::warn!(lease = self.id, %error, "cannot end a lease; the next start does");
         }
     }

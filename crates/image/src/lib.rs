@@ -22,6 +22,7 @@ pub use error::{Error, Kind, Result};
 pub use images::Images;
 pub use progress::{Progress, ProgressSink};
 pub use types::{
-    Auth, CommitOptions, DistributionInspect, HistoryEntry, Image, ImageUser, ImagesOptions, ImportOptions, LayerInfo,
-    LoadOptions, Loaded, Login, PruneOutcome, PullOptions, PullOutcome, PushOptions, PushOutcome, RegistryConfig, Removed,
+    Auth, CommitOptions, DistributionInspect, HistoryEntry, Image, ImageUser, ImagesOptions,
+    ImportOptions, LayerInfo, LoadOptions, Loaded, Login, PruneOutcome, PullOptions, PullOutcome,
+    PushOptions, PushOutcome, RegistryConfig, Removed,
 };

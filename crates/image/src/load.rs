@@ -8,7 +8,9 @@ use std::io::{BufReader, Read, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
-use hull_oci::image::{Compression, DOCUMENT_LEN_MAX, Document, chain_ids, is_index, media_type, sniff};
+use hull_oci::image::{
+    Compression, DOCUMENT_LEN_MAX, Document, chain_ids, is_index, media_type, sniff,
+};
 use hull_oci::{Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference};
 use hull_store::layer::tar::{Entry, Kind, Reader};
 use hull_store::layer::{decompress, decompress_detect};
@@ -83,7 +85,12 @@ impl Images {
         Ok(kept)
     }
 
-    fn load_archive(&self, archive: &Archive, options: &LoadOptions, progress: &ProgressSink) -> Result<Vec<Loaded>> {
+    fn load_archive(
+        &self,
+        archive: &Archive,
+        options: &LoadOptions,
+        progress: &ProgressSink,
+    ) -> Result<Vec<Loaded>> {
         if archive.find("index.json").is_some() && archive.find("oci-layout").is_some() {
             return self.load_layout(archive, options, progress);
         }
@@ -98,15 +105,23 @@ impl Images {
 
     /// Stores every file of the archive as content.
     fn take_in(&self, input: impl Read + Send + 'static, lease: &Lease) -> Result<Archive> {
-        let stream = |source| Error::Stream { operation: "read the archive", source };
+        let stream = |source| Error::Stream {
+            operation: "read the archive",
+            source,
+        };
         let (_, plain) = decompress_detect(input).map_err(stream)?;
         let mut reader = Reader::new(BufReader::with_capacity(BUFFER_LEN, plain));
-        let mut archive = Archive { files: HashMap::new(), links: HashMap::new() };
+        let mut archive = Archive {
+            files: HashMap::new(),
+            links: HashMap::new(),
+        };
         let mut entry = Entry::default();
         while reader.next(&mut entry)? {
             let path = clean(&entry.path)?;
             if archive.files.len() + archive.links.len() >= MEMBERS_MAX {
-                return Err(Error::Invalid(format!("the archive has more than {MEMBERS_MAX} members")));
+                return Err(Error::Invalid(format!(
+                    "the archive has more than {MEMBERS_MAX} members"
+                )));
             }
             match entry.kind {
                 Kind::File => {
@@ -129,7 +144,11 @@ impl Images {
         Ok(archive)
     }
 
-    fn take_in_file<R: std::io::BufRead>(&self, reader: &mut Reader<R>, size: u64) -> Result<Digest> {
+    fn take_in_file<R: std::io::BufRead>(
+        &self,
+        reader: &mut Reader<R>,
+        size: u64,
+    ) -> Result<Digest> {
         let mut writer = self.options().content.writer(None, Some(size))?;
         loop {
             let chunk = reader.chunk()?;
@@ -137,7 +156,10 @@ impl Images {
                 return Ok(writer.commit()?);
             }
             let count = chunk.len();
-            writer.write_all(chunk).map_err(|source| Error::Stream { operation: "store the archive", source })?;
+            writer.write_all(chunk).map_err(|source| Error::Stream {
+                operation: "store the archive",
+                source,
+            })?;
             reader.consume(count);
         }
     }
@@ -146,7 +168,10 @@ impl Images {
     fn forget<'d>(&self, digests: impl Iterator<Item = &'d Digest>) -> Result<()> {
         let _guard = self.collecting();
         for digest in digests {
-            let row = self.options().db.read(|tx| hull_state::content::get(tx, &digest.to_string()))?;
+            let row = self
+                .options()
+                .db
+                .read(|tx| hull_state::content::get(tx, &digest.to_string()))?;
             if row.is_none() {
                 self.options().content.remove(digest)?;
             }
@@ -154,14 +179,22 @@ impl Images {
         Ok(())
     }
 
-    fn load_docker(&self, archive: &Archive, list: &Digest, progress: &ProgressSink) -> Result<Vec<Loaded>> {
+    fn load_docker(
+        &self,
+        archive: &Archive,
+        list: &Digest,
+        progress: &ProgressSink,
+    ) -> Result<Vec<Loaded>> {
         let bytes = self.options().content.read(list, DOCUMENT_LEN_MAX as u64)?;
         let images: Vec<ArchiveImage> = serde_json::from_slice(&bytes)
             .map_err(|error| Error::Invalid(format!("invalid manifest.json: {error}")))?;
         let mut loaded = Vec::new();
         for image in images {
-            let missing = |path: &str| Error::Invalid(format!("open {path}: no such file or directory"));
-            let (config, config_size) = archive.find(&image.config).ok_or_else(|| missing(&image.config))?;
+            let missing =
+                |path: &str| Error::Invalid(format!("open {path}: no such file or directory"));
+            let (config, config_size) = archive
+                .find(&image.config)
+                .ok_or_else(|| missing(&image.config))?;
             let mut layers = Vec::new();
             for path in image.layers.unwrap_or_default() {
                 let (digest, size) = archive.find(&path).ok_or_else(|| missing(&path))?;
@@ -170,39 +203,62 @@ impl Images {
                     Compression::Gzip => media_type::OCI_LAYER_GZIP,
                     Compression::Zstd => media_type::OCI_LAYER_ZSTD,
                     Compression::Xz | Compression::Bzip2 => {
-                        return Err(Error::Invalid(format!("{path}: unsupported compression of a layer")));
+                        return Err(Error::Invalid(format!(
+                            "{path}: unsupported compression of a layer"
+                        )));
                     }
                 };
                 layers.push(Descriptor::new(kind, digest.clone(), *size));
             }
             let config = Descriptor::new(media_type::OCI_CONFIG, config.clone(), *config_size);
             let manifest = Manifest::new(config, layers);
-            let bytes = serde_json::to_vec(&manifest).map_err(|error| Error::Invalid(error.to_string()))?;
+            let bytes =
+                serde_json::to_vec(&manifest).map_err(|error| Error::Invalid(error.to_string()))?;
             let mut names = Vec::new();
             for name in image.repo_tags.unwrap_or_default() {
                 names.push(Reference::parse_normalized(&name)?.with_default_tag());
             }
-            loaded.push(self.load_manifest(&bytes, &manifest, media_type::OCI_MANIFEST, names, progress)?);
+            loaded.push(self.load_manifest(
+                &bytes,
+                &manifest,
+                media_type::OCI_MANIFEST,
+                names,
+                progress,
+            )?);
         }
         Ok(loaded)
     }
 
-    fn load_layout(&self, archive: &Archive, options: &LoadOptions, progress: &ProgressSink) -> Result<Vec<Loaded>> {
-        let Some((digest, _)) = archive.find("index.json") else { return Ok(Vec::new()) };
-        let bytes = self.options().content.read(digest, DOCUMENT_LEN_MAX as u64)?;
-        let index: Index =
-            serde_json::from_slice(&bytes).map_err(|error| Error::Invalid(format!("invalid index.json: {error}")))?;
+    fn load_layout(
+        &self,
+        archive: &Archive,
+        options: &LoadOptions,
+        progress: &ProgressSink,
+    ) -> Result<Vec<Loaded>> {
+        let Some((digest, _)) = archive.find("index.json") else {
+            return Ok(Vec::new());
+        };
+        let bytes = self
+            .options()
+            .content
+            .read(digest, DOCUMENT_LEN_MAX as u64)?;
+        let index: Index = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::Invalid(format!("invalid index.json: {error}")))?;
         let wanted = options.platform.clone().unwrap_or_else(Platform::host);
         let mut loaded = Vec::new();
         for descriptor in &index.manifests {
             let names = names_of(descriptor)?;
-            let Some((bytes, kind, manifest)) = self.find_manifest(descriptor, &wanted, 0)? else { continue };
+            let Some((bytes, kind, manifest)) = self.find_manifest(descriptor, &wanted, 0)? else {
+                continue;
+            };
             if is_image_config(&manifest.config.media_type) {
                 loaded.push(self.load_manifest(&bytes, &manifest, &kind, names, progress)?);
             }
         }
         if loaded.is_empty() {
-            return Err(Error::Invalid(format!("the archive has no image for {wanted}")));
+            return Err(Error::Invalid(format!(
+                "the archive has no image for {wanted}"
+            )));
         }
         Ok(loaded)
     }
@@ -215,17 +271,28 @@ impl Images {
         depth: usize,
     ) -> Result<Option<(Vec<u8>, String, Manifest)>> {
         if depth > INDEX_DEPTH_MAX {
-            return Err(Error::Invalid("indexes are nested too deeply, or in a circle".to_owned()));
+            return Err(Error::Invalid(
+                "indexes are nested too deeply, or in a circle".to_owned(),
+            ));
         }
-        let bytes = self.options().content.read(&descriptor.digest, DOCUMENT_LEN_MAX as u64)?;
-        let document = Document::parse(&bytes, Some(&descriptor.media_type)).map_err(|error| Error::Invalid(error.to_string()))?;
+        let bytes = self
+            .options()
+            .content
+            .read(&descriptor.digest, DOCUMENT_LEN_MAX as u64)?;
+        let document = Document::parse(&bytes, Some(&descriptor.media_type))
+            .map_err(|error| Error::Invalid(error.to_string()))?;
         match document {
             Document::Manifest(manifest) => {
-                let kind = manifest.media_type.clone().unwrap_or_else(|| descriptor.media_type.clone());
+                let kind = manifest
+                    .media_type
+                    .clone()
+                    .unwrap_or_else(|| descriptor.media_type.clone());
                 Ok(Some((bytes, kind, manifest)))
             }
             Document::Index(index) => match index.select(wanted) {
-                Some(next) if is_index(&next.media_type) || self.options().content.has(&next.digest) => {
+                Some(next)
+                    if is_index(&next.media_type) || self.options().content.has(&next.digest) =>
+                {
                     self.find_manifest(next, wanted, depth + 1)
                 }
                 Some(_) | None => Ok(None),
@@ -241,7 +308,10 @@ impl Images {
         names: Vec<Reference>,
         progress: &ProgressSink,
     ) -> Result<Loaded> {
-        let config_bytes = self.options().content.read(&manifest.config.digest, CONFIG_LEN_MAX)?;
+        let config_bytes = self
+            .options()
+            .content
+            .read(&manifest.config.digest, CONFIG_LEN_MAX)?;
         let config = parse_config(&config_bytes, manifest.layers.len())?;
         self.unpack_blobs(&config, &manifest.layers, progress)?;
         let new = NewImage {
@@ -254,13 +324,24 @@ impl Images {
             names: &names,
             repo_digest: None,
         };
-        Ok(Loaded { image_id: self.record(&new)?, names })
+        Ok(Loaded {
+            image_id: self.record(&new)?,
+            names,
+        })
     }
 
     fn compression(&self, digest: &Digest) -> Result<Compression> {
         let mut head = Vec::with_capacity(8);
-        let read = self.options().content.get(digest)?.take(8).read_to_end(&mut head);
-        read.map_err(|source| Error::Stream { operation: "read a layer", source })?;
+        let read = self
+            .options()
+            .content
+            .get(digest)?
+            .take(8)
+            .read_to_end(&mut head);
+        read.map_err(|source| Error::Stream {
+            operation: "read a layer",
+            source,
+        })?;
         Ok(sniff(&head))
     }
 
@@ -268,9 +349,12 @@ impl Images {
     pub(crate) fn stage_blob(&self, blob: &Digest) -> Result<Staged> {
         let compression = self.compression(blob)?;
         let file = self.options().content.get(blob)?;
-        let plain = decompress(file, compression)
-            .map_err(|source| Error::Stream { operation: "decompress a layer", source })?;
-        self.stage(plain).map_err(|error| Error::Layer(format!("layer {}", blob.short()), error))
+        let plain = decompress(file, compression).map_err(|source| Error::Stream {
+            operation: "decompress a layer",
+            source,
+        })?;
+        self.stage(plain)
+            .map_err(|error| Error::Layer(format!("layer {}", blob.short()), error))
     }
 
     /// Unpacks the layers that are missing, several at once, and commits them in order.
@@ -288,7 +372,10 @@ impl Images {
                 missing.push(index);
             }
         }
-        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX).min(missing.len());
+        let workers = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(WORKERS_MAX)
+            .min(missing.len());
         let next = AtomicUsize::new(0);
         let (sender, receiver) = mpsc::channel();
         std::thread::scope(|scope| {
@@ -298,7 +385,10 @@ impl Images {
                     let sender = sender;
                     while let Some(index) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
                         // The receiver is gone after an error: so is the need for more.
-                        if sender.send((*index, self.stage_blob(&blobs[*index].digest))).is_err() {
+                        if sender
+                            .send((*index, self.stage_blob(&blobs[*index].digest)))
+                            .is_err()
+                        {
                             return;
                         }
                     }
@@ -310,11 +400,19 @@ impl Images {
             for (index, staged) in receiver {
                 ready.insert(index, staged?);
                 while let Some(index) = waiting.next_if(|index| ready.contains_key(index)) {
-                    let Some(staged) = ready.remove(&index) else { continue };
+                    let Some(staged) = ready.remove(&index) else {
+                        continue;
+                    };
                     let parent = index.checked_sub(1).map(|below| &chains[below]);
                     let size = blobs[index].size;
                     progress.count(diff_ids[index].short(), "Loading layer", size, Some(size));
-                    self.commit_staged(staged, &diff_ids[index], &chains[index], parent, Some(&blobs[index]))?;
+                    self.commit_staged(
+                        staged,
+                        &diff_ids[index],
+                        &chains[index],
+                        parent,
+                        Some(&blobs[index]),
+                    )?;
                 }
             }
             Ok(())
@@ -332,7 +430,14 @@ fn names_of(descriptor: &Descriptor) -> Result<Vec<Reference>> {
     match name {
         Some(name) => {
             let reference = Reference::parse_normalized(name)?.with_default_tag();
-            Ok(if reference.tag.is_some() { vec![Reference { digest: None, ..reference }] } else { Vec::new() })
+            Ok(if reference.tag.is_some() {
+                vec![Reference {
+                    digest: None,
+                    ..reference
+                }]
+            } else {
+                Vec::new()
+            })
         }
         None => Ok(Vec::new()),
     }
@@ -340,7 +445,8 @@ fn names_of(descriptor: &Descriptor) -> Result<Vec<Reference>> {
 
 /// A member's path without `./`, `..` and doubled slashes.
 fn clean(path: &[u8]) -> Result<String> {
-    let path = std::str::from_utf8(path).map_err(|_| Error::Invalid("the archive has a path that is no text".to_owned()))?;
+    let path = std::str::from_utf8(path)
+        .map_err(|_| Error::Invalid("the archive has a path that is no text".to_owned()))?;
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {

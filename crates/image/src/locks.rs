@@ -18,7 +18,10 @@ pub(crate) struct Locks {
 impl Locks {
     pub async fn lock(&self, digest: &Digest) -> OwnedMutexGuard<()> {
         let lock = {
-            let mut locks = self.by_digest.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut locks = self
+                .by_digest
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             locks.retain(|_, lock| lock.strong_count() > 0);
             match locks.get(digest).and_then(Weak::upgrade) {
                 Some(lock) => lock,

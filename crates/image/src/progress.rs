@@ -27,7 +27,12 @@ impl ProgressSink {
     /// A sink and the queue it fills, of `capacity` lines.
     pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<Progress>) {
         let (sender, receiver) = mpsc::channel(capacity.max(1));
-        (ProgressSink { sender: Some(sender) }, receiver)
+        (
+            ProgressSink {
+                sender: Some(sender),
+            },
+            receiver,
+        )
     }
 
     /// A sink that tells nobody.
@@ -38,7 +43,12 @@ impl ProgressSink {
     /// A change of state, from async code.
     pub async fn state(&self, id: Option<&str>, status: impl Into<String>) {
         if let Some(sender) = &self.sender {
-            let progress = Progress { id: id.map(str::to_owned), status: status.into(), current: None, total: None };
+            let progress = Progress {
+                id: id.map(str::to_owned),
+                status: status.into(),
+                current: None,
+                total: None,
+            };
             // The receiver is gone when the client is: the operation goes on or is cancelled by its caller.
             let _ = sender.send(progress).await;
         }
@@ -47,7 +57,12 @@ impl ProgressSink {
     /// A change of state, from blocking code outside the async runtime's threads.
     pub fn state_blocking(&self, id: Option<&str>, status: impl Into<String>) {
         if let Some(sender) = &self.sender {
-            let progress = Progress { id: id.map(str::to_owned), status: status.into(), current: None, total: None };
+            let progress = Progress {
+                id: id.map(str::to_owned),
+                status: status.into(),
+                current: None,
+                total: None,
+            };
             let _ = sender.blocking_send(progress);
         }
     }
@@ -55,8 +70,12 @@ impl ProgressSink {
     /// A counter; lost when the queue is full.
     pub fn count(&self, id: &str, status: &str, current: u64, total: Option<u64>) {
         if let Some(sender) = &self.sender {
-            let progress =
-                Progress { id: Some(id.to_owned()), status: status.to_owned(), current: Some(current), total };
+            let progress = Progress {
+                id: Some(id.to_owned()),
+                status: status.to_owned(),
+                current: Some(current),
+                total,
+            };
             let _ = sender.try_send(progress);
         }
     }

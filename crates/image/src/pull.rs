@@ -45,7 +45,9 @@ struct Target {
 impl Target {
     /// The digest that the reference has in the registry.
     fn digest(&self) -> &Digest {
-        self.index.as_ref().map_or(&self.body.digest, |(index, _)| &index.digest)
+        self.index
+            .as_ref()
+            .map_or(&self.body.digest, |(index, _)| &index.digest)
     }
 }
 
@@ -61,22 +63,39 @@ impl Images {
         progress: &ProgressSink,
     ) -> Result<PullOutcome> {
         let reference = reference.clone().with_default_tag();
-        let repository = self.inner.client.repository(&reference, options.auth.as_ref(), Access::Pull)?;
+        let repository =
+            self.inner
+                .client
+                .repository(&reference, options.auth.as_ref(), Access::Pull)?;
         let wanted = match (&reference.digest, &reference.tag) {
             (Some(digest), _) => digest.to_string(),
             (None, tag) => tag.clone().unwrap_or_default(),
         };
-        progress.state(Some(&wanted), format!("Pulling from {}", reference.path)).await;
-        if let Some(outcome) = self.is_current(&repository, &reference, &wanted, options).await? {
+        progress
+            .state(Some(&wanted), format!("Pulling from {}", reference.path))
+            .await;
+        if let Some(outcome) = self
+            .is_current(&repository, &reference, &wanted, options)
+            .await?
+        {
             finish_words(progress, &reference, &outcome).await;
             return Ok(outcome);
         }
         let platform = options.platform.clone().unwrap_or_else(Platform::host);
         let target = find_manifest(&repository, &wanted, &platform).await?;
-        let before = self.options().db.try_read::<_, Error>(|tx| id_of_reference(tx, &reference))?;
-        let image_id = self.pull_manifest(&repository, &target, &reference, progress).await?;
+        let before = self
+            .options()
+            .db
+            .try_read::<_, Error>(|tx| id_of_reference(tx, &reference))?;
+        let image_id = self
+            .pull_manifest(&repository, &target, &reference, progress)
+            .await?;
         let up_to_date = before == Some(image_id.to_string());
-        let outcome = PullOutcome { image_id, digest: target.digest().clone(), up_to_date };
+        let outcome = PullOutcome {
+            image_id,
+            digest: target.digest().clone(),
+            up_to_date,
+        };
         finish_words(progress, &reference, &outcome).await;
         Ok(outcome)
     }
@@ -91,10 +110,16 @@ impl Images {
         options: &PullOptions,
         progress: &ProgressSink,
     ) -> Result<Vec<PullOutcome>> {
-        let repository = self.inner.client.repository(reference, options.auth.as_ref(), Access::Pull)?;
+        let repository =
+            self.inner
+                .client
+                .repository(reference, options.auth.as_ref(), Access::Pull)?;
         let mut outcomes = Vec::new();
         for tag in repository.tags().await? {
-            outcomes.push(self.pull(&reference.tagged(&tag)?, options, progress).await?);
+            outcomes.push(
+                self.pull(&reference.tagged(&tag)?, options, progress)
+                    .await?,
+            );
         }
         Ok(outcomes)
     }
@@ -103,9 +128,16 @@ impl Images {
     ///
     /// # Errors
     /// As [`Images::pull`].
-    pub async fn distribution_inspect(&self, reference: &Reference, auth: Option<&Auth>) -> Result<DistributionInspect> {
+    pub async fn distribution_inspect(
+        &self,
+        reference: &Reference,
+        auth: Option<&Auth>,
+    ) -> Result<DistributionInspect> {
         let reference = reference.clone().with_default_tag();
-        let repository = self.inner.client.repository(&reference, auth, Access::Pull)?;
+        let repository = self
+            .inner
+            .client
+            .repository(&reference, auth, Access::Pull)?;
         let wanted = match (&reference.digest, &reference.tag) {
             (Some(digest), _) => digest.to_string(),
             (None, tag) => tag.clone().unwrap_or_default(),
@@ -114,13 +146,22 @@ impl Images {
         let (kind, document) = parse(&body)?;
         let descriptor = Descriptor::new(kind, body.digest.clone(), body.bytes.len() as u64);
         let platforms = match document {
-            Document::Index(index) => index.manifests.into_iter().filter_map(|entry| entry.platform).collect(),
+            Document::Index(index) => index
+                .manifests
+                .into_iter()
+                .filter_map(|entry| entry.platform)
+                .collect(),
             Document::Manifest(manifest) => {
                 let bytes = fetch_config(&repository, &manifest.config).await?;
-                parse_config(&bytes, manifest.layers.len()).map(|config| vec![config.platform()]).unwrap_or_default()
+                parse_config(&bytes, manifest.layers.len())
+                    .map(|config| vec![config.platform()])
+                    .unwrap_or_default()
             }
         };
-        Ok(DistributionInspect { descriptor, platforms })
+        Ok(DistributionInspect {
+            descriptor,
+            platforms,
+        })
     }
 
     /// Checks credentials with a registry (`index.docker.io` for an empty name).
@@ -128,8 +169,14 @@ impl Images {
     /// # Errors
     /// [`Error::Unauthorized`] for wrong ones.
     pub async fn login(&self, registry: &str, auth: &Auth) -> Result<Login> {
-        let name = registry.trim_start_matches("https://").trim_start_matches("http://");
-        let name = name.split('/').next().filter(|name| !name.is_empty()).unwrap_or("docker.io");
+        let name = registry
+            .trim_start_matches("https://")
+            .trim_start_matches("http://");
+        let name = name
+            .split('/')
+            .next()
+            .filter(|name| !name.is_empty())
+            .unwrap_or("docker.io");
         let host = self.inner.client.host(name)?;
         let request = crate::registry::Request::new(reqwest::Method::GET, "/v2/");
         let response = host.send(&request, Some(auth), "").await?;
@@ -137,11 +184,18 @@ impl Images {
             return Err(Error::Registry {
                 host: host.name.clone(),
                 status: response.status().as_u16(),
-                reason: format!("login attempt to {} failed with status: {}", response.url(), response.status()),
+                reason: format!(
+                    "login attempt to {} failed with status: {}",
+                    response.url(),
+                    response.status()
+                ),
             });
         }
         let identity_token = host.identity_token(auth).await?;
-        Ok(Login { status: "Login Succeeded".to_owned(), identity_token })
+        Ok(Login {
+            status: "Login Succeeded".to_owned(),
+            identity_token,
+        })
     }
 
     /// Whether the image is here as the registry has it: one round trip by tag, none by digest.
@@ -152,12 +206,18 @@ impl Images {
         wanted: &str,
         options: &PullOptions,
     ) -> Result<Option<PullOutcome>> {
-        let here = self.options().db.try_read::<_, Error>(|tx| {
-            let Some(id) = id_of_reference(tx, reference)? else { return Ok(None) };
-            let name = images::name(tx, &reference.to_string())?;
-            Ok(images::record(tx, &id)?.map(|record| (record, name.map(|name| name.target_digest))))
-        })?;
-        let Some((record, target_digest)) = here else { return Ok(None) };
+        let here =
+            self.options().db.try_read::<_, Error>(|tx| {
+                let Some(id) = id_of_reference(tx, reference)? else {
+                    return Ok(None);
+                };
+                let name = images::name(tx, &reference.to_string())?;
+                Ok(images::record(tx, &id)?
+                    .map(|record| (record, name.map(|name| name.target_digest))))
+            })?;
+        let Some((record, target_digest)) = here else {
+            return Ok(None);
+        };
         let own = record.platform.parse::<Platform>().unwrap_or_default();
         if !own.matches(&options.platform.clone().unwrap_or_else(Platform::host)) {
             return Ok(None);
@@ -165,7 +225,9 @@ impl Images {
         let digest = match &reference.digest {
             Some(digest) => digest.clone(),
             None => {
-                let Some(target_digest) = target_digest else { return Ok(None) };
+                let Some(target_digest) = target_digest else {
+                    return Ok(None);
+                };
                 let head = repository.head_manifest(wanted).await?;
                 match head.and_then(|head| head.digest) {
                     Some(digest) if digest.to_string() == target_digest => digest,
@@ -173,8 +235,14 @@ impl Images {
                 }
             }
         };
-        let Ok(image_id) = record.id.parse() else { return Ok(None) };
-        Ok(Some(PullOutcome { image_id, digest, up_to_date: true }))
+        let Ok(image_id) = record.id.parse() else {
+            return Ok(None);
+        };
+        Ok(Some(PullOutcome {
+            image_id,
+            digest,
+            up_to_date: true,
+        }))
     }
 
     async fn pull_manifest(
@@ -191,8 +259,15 @@ impl Images {
                 manifest.config.media_type
             )));
         }
-        if let Some(strange) = manifest.layers.iter().find(|layer| !is_layer(&layer.media_type)) {
-            return Err(Error::Invalid(format!("unsupported media type {} of a layer", strange.media_type)));
+        if let Some(strange) = manifest
+            .layers
+            .iter()
+            .find(|layer| !is_layer(&layer.media_type))
+        {
+            return Err(Error::Invalid(format!(
+                "unsupported media type {} of a layer",
+                strange.media_type
+            )));
         }
         let lease = Lease::new(self)?;
         let blobs: Vec<&Digest> = std::iter::once(&target.body.digest)
@@ -205,12 +280,26 @@ impl Images {
         let config = parse_config(&config_bytes, manifest.layers.len())?;
         let chains = chain_ids(&config.rootfs.diff_ids);
         lease.hold(&[], &chains)?;
-        self.pull_layers(repository, &manifest.layers, &config.rootfs.diff_ids, &chains, progress).await?;
+        self.pull_layers(
+            repository,
+            &manifest.layers,
+            &config.rootfs.diff_ids,
+            &chains,
+            progress,
+        )
+        .await?;
         let images = self.clone();
         let (manifest, body) = (manifest.clone(), target.body.bytes.clone());
         let kind = target.kind.clone();
-        let index = target.index.as_ref().map(|(index, kind)| (index.bytes.clone(), kind.clone()));
-        let names: Vec<Reference> = if reference.digest.is_none() { vec![reference.clone()] } else { Vec::new() };
+        let index = target
+            .index
+            .as_ref()
+            .map(|(index, kind)| (index.bytes.clone(), kind.clone()));
+        let names: Vec<Reference> = if reference.digest.is_none() {
+            vec![reference.clone()]
+        } else {
+            Vec::new()
+        };
         let repo_digest = reference.to_digest(target.digest().clone());
         blocking(move || {
             images.record(&NewImage {
@@ -219,7 +308,9 @@ impl Images {
                 manifest_type: &kind,
                 config_bytes: &config_bytes,
                 config: &config,
-                index: index.as_ref().map(|(bytes, kind)| (bytes.as_slice(), kind.as_str())),
+                index: index
+                    .as_ref()
+                    .map(|(bytes, kind)| (bytes.as_slice(), kind.as_str())),
                 names: &names,
                 repo_digest: Some(repo_digest),
             })
@@ -239,25 +330,33 @@ impl Images {
         let mut missing = Vec::new();
         for (index, blob) in blobs.iter().enumerate() {
             if self.has_layer(&chains[index])? {
-                progress.state(Some(blob.digest.short()), "Already exists").await;
+                progress
+                    .state(Some(blob.digest.short()), "Already exists")
+                    .await;
             } else {
-                progress.state(Some(blob.digest.short()), "Pulling fs layer").await;
+                progress
+                    .state(Some(blob.digest.short()), "Pulling fs layer")
+                    .await;
                 missing.push(index);
             }
         }
         let mut tasks: JoinSet<(usize, Result<Option<Staged>>)> = JoinSet::new();
-        let mut guards: std::collections::BTreeMap<usize, OwnedMutexGuard<()>> = std::collections::BTreeMap::new();
+        let mut guards: std::collections::BTreeMap<usize, OwnedMutexGuard<()>> =
+            std::collections::BTreeMap::new();
         let mut ready = std::collections::BTreeMap::new();
         let mut to_start = missing.iter().copied().peekable();
         let mut to_commit = missing.iter().copied().peekable();
         while to_commit.peek().is_some() {
             while let Some(index) = to_commit.next_if(|index| ready.contains_key(index)) {
                 if let Some(staged) = ready.remove(&index).flatten() {
-                    self.commit_pulled(staged, index, blobs, diff_ids, chains, progress).await?;
+                    self.commit_pulled(staged, index, blobs, diff_ids, chains, progress)
+                        .await?;
                 }
                 guards.remove(&index);
             }
-            let Some(lowest) = to_commit.peek().copied() else { break };
+            let Some(lowest) = to_commit.peek().copied() else {
+                break;
+            };
             tokio::select! {
                 biased;
                 // Locks are taken from the lowest layer up: see `Locks`.
@@ -296,11 +395,19 @@ impl Images {
         progress: &ProgressSink,
     ) -> Result<()> {
         let id = blobs[index].digest.short().to_owned();
-        progress.count(&id, "Extracting", blobs[index].size, Some(blobs[index].size));
+        progress.count(
+            &id,
+            "Extracting",
+            blobs[index].size,
+            Some(blobs[index].size),
+        );
         let (images, blob) = (self.clone(), blobs[index].clone());
         let (diff_id, chain) = (diff_ids[index].clone(), chains[index].clone());
         let parent = index.checked_sub(1).map(|below| chains[below].clone());
-        blocking(move || images.commit_staged(staged, &diff_id, &chain, parent.as_ref(), Some(&blob))).await?;
+        blocking(move || {
+            images.commit_staged(staged, &diff_id, &chain, parent.as_ref(), Some(&blob))
+        })
+        .await?;
         progress.state(Some(&id), "Pull complete").await;
         Ok(())
     }
@@ -330,16 +437,26 @@ impl Images {
         if self.options().content.has(&blob.digest) {
             progress.state(Some(&id), "Download complete").await;
             let images = self.clone();
-            return blocking(move || images.stage_blob(&blob.digest)).await.map(Some);
+            return blocking(move || images.stage_blob(&blob.digest))
+                .await
+                .map(Some);
         }
-        let writer = self.options().content.resume(blob.digest.clone(), Some(blob.size))?;
+        let writer = self
+            .options()
+            .content
+            .resume(blob.digest.clone(), Some(blob.size))?;
         let offset = writer.resume_offset();
         let (sender, receiver) = mpsc::channel(QUEUE_CHUNKS);
         let images = self.clone();
         let name = format!("layer {}", blob.digest.short());
-        let unpacking = tokio::task::spawn_blocking(move || images.unpack_stream(receiver, writer, &name));
-        let fetched = self.fetch(&repository, &blob, offset, sender, &progress).await;
-        let unpacked = unpacking.await.map_err(|error| Error::Invalid(format!("unpacking failed: {error}")))?;
+        let unpacking =
+            tokio::task::spawn_blocking(move || images.unpack_stream(receiver, writer, &name));
+        let fetched = self
+            .fetch(&repository, &blob, offset, sender, &progress)
+            .await;
+        let unpacked = unpacking
+            .await
+            .map_err(|error| Error::Invalid(format!("unpacking failed: {error}")))?;
         // The unpacking side knows better why it stopped; a failed fetch looks like a cut stream to it.
         match (fetched, unpacked) {
             (Ok(()), unpacked) => {
@@ -348,18 +465,33 @@ impl Images {
                 Ok(Some(staged))
             }
             (Err(Fetch::Refused), Err(error)) => Err(error),
-            (Err(Fetch::Refused), Ok(_)) => Err(Error::Invalid(format!("layer {id} has more bytes than promised"))),
+            (Err(Fetch::Refused), Ok(_)) => Err(Error::Invalid(format!(
+                "layer {id} has more bytes than promised"
+            ))),
             (Err(Fetch::Failed(error)), _) => Err(error),
         }
     }
 
     /// The blocking side of one layer: writes, hashes, decompresses and unpacks what arrives.
-    fn unpack_stream(&self, receiver: mpsc::Receiver<Bytes>, writer: BlobWriter, name: &str) -> Result<Staged> {
-        let shared = Arc::new(Mutex::new(Incoming { receiver, writer, chunk: Bytes::new(), replaying: true }));
+    fn unpack_stream(
+        &self,
+        receiver: mpsc::Receiver<Bytes>,
+        writer: BlobWriter,
+        name: &str,
+    ) -> Result<Staged> {
+        let shared = Arc::new(Mutex::new(Incoming {
+            receiver,
+            writer,
+            chunk: Bytes::new(),
+            replaying: true,
+        }));
         let mut reader = IncomingReader(shared.clone());
         let mut head = [0; 8];
         let mut filled = 0;
-        let stream = |source| Error::Stream { operation: "read a layer", source };
+        let stream = |source| Error::Stream {
+            operation: "read a layer",
+            source,
+        };
         while filled < head.len() {
             match reader.read(&mut head[filled..]).map_err(stream)? {
                 0 => break,
@@ -374,7 +506,11 @@ impl Images {
         // What is left of the blob belongs to its digest; a wrong digest explains a damaged layer better.
         let drained = incoming.drain();
         drop(incoming);
-        let incoming = Arc::into_inner(shared).map(|incoming| incoming.into_inner().unwrap_or_else(PoisonError::into_inner));
+        let incoming = Arc::into_inner(shared).map(|incoming| {
+            incoming
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner)
+        });
         let committed = match (drained, incoming) {
             (Ok(()), Some(incoming)) => incoming.writer.commit().map(drop),
             (Ok(()), None) => return Err(Error::Invalid("a decoder kept its input".to_owned())),
@@ -383,7 +519,9 @@ impl Images {
         let wrap = |error| Error::Layer(name.to_owned(), error);
         match (committed, staged) {
             (Ok(()), staged) => staged.map_err(wrap),
-            (Err(error @ hull_store::Error::SizeMismatch { .. }), Err(damage)) if damage.is_no_space() => {
+            (Err(error @ hull_store::Error::SizeMismatch { .. }), Err(damage))
+                if damage.is_no_space() =>
+            {
                 drop(error);
                 Err(wrap(damage))
             }
@@ -406,12 +544,18 @@ impl Images {
         let mut attempts = 1;
         while offset < blob.size {
             let before = offset;
-            let error = match self.fetch_once(repository, blob, &mut offset, &sender, progress).await {
+            let error = match self
+                .fetch_once(repository, blob, &mut offset, &sender, progress)
+                .await
+            {
                 Ok(()) if offset >= blob.size => break,
                 Ok(()) => Error::Registry {
                     host: repository.registry().name.clone(),
                     status: 200,
-                    reason: format!("unexpected EOF: {offset} of {} bytes of layer {id}", blob.size),
+                    reason: format!(
+                        "unexpected EOF: {offset} of {} bytes of layer {id}",
+                        blob.size
+                    ),
                 },
                 Err(Fetch::Refused) => return Err(Fetch::Refused),
                 Err(Fetch::Failed(error)) => error,
@@ -423,7 +567,15 @@ impl Images {
             }
             tracing::info!(layer = id, offset, %error, "download failed, trying again");
             let seconds = delay.as_secs().max(1);
-            progress.state(Some(id), format!("Retrying in {seconds} second{}", if seconds == 1 { "" } else { "s" })).await;
+            progress
+                .state(
+                    Some(id),
+                    format!(
+                        "Retrying in {seconds} second{}",
+                        if seconds == 1 { "" } else { "s" }
+                    ),
+                )
+                .await;
             tokio::time::sleep(delay).await;
             delay = (delay * 2).min(RETRY_DELAY_MAX);
         }
@@ -440,14 +592,19 @@ impl Images {
         progress: &ProgressSink,
     ) -> std::result::Result<(), Fetch> {
         let id = blob.digest.short();
-        let (response, start) = repository.blob(&blob.digest, *offset).await.map_err(Fetch::Failed)?;
+        let (response, start) = repository
+            .blob(&blob.digest, *offset)
+            .await
+            .map_err(Fetch::Failed)?;
         let mut skip = *offset - start;
         let url = response.url().clone();
         let mut stream = response.bytes_stream();
         let mut counted = Instant::now();
         progress.count(id, "Downloading", *offset, Some(blob.size));
         while let Some(chunk) = stream.next().await {
-            let mut chunk = chunk.map_err(|error| Fetch::Failed(crate::registry::request_error("Get", &url, &error)))?;
+            let mut chunk = chunk.map_err(|error| {
+                Fetch::Failed(crate::registry::request_error("Get", &url, &error))
+            })?;
             if skip > 0 {
                 let cut = usize::try_from(skip).map_or(chunk.len(), |skip| skip.min(chunk.len()));
                 chunk = chunk.slice(cut..);
@@ -505,7 +662,9 @@ impl Incoming {
             }
         }
         if self.chunk.is_empty() {
-            let Some(chunk) = self.receiver.blocking_recv() else { return Ok(0) };
+            let Some(chunk) = self.receiver.blocking_recv() else {
+                return Ok(0);
+            };
             self.writer.write_all(&chunk)?;
             self.chunk = chunk;
         }
@@ -526,7 +685,10 @@ struct IncomingReader(Arc<Mutex<Incoming>>);
 
 impl Read for IncomingReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).read(buffer)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .read(buffer)
     }
 }
 
@@ -534,18 +696,32 @@ impl Read for IncomingReader {
 fn unwrap_store(error: io::Error) -> hull_store::Error {
     match error.downcast::<hull_store::Error>() {
         Ok(inner) => inner,
-        Err(source) => hull_store::Error::Io { operation: "store", path: "layer".into(), source },
+        Err(source) => hull_store::Error::Io {
+            operation: "store",
+            path: "layer".into(),
+            source,
+        },
     }
 }
 
 async fn finish_words(progress: &ProgressSink, reference: &Reference, outcome: &PullOutcome) {
-    progress.state(None, format!("Digest: {}", outcome.digest)).await;
-    let what = if outcome.up_to_date { "Image is up to date" } else { "Downloaded newer image" };
-    progress.state(None, format!("Status: {what} for {}", reference.familiar())).await;
+    progress
+        .state(None, format!("Digest: {}", outcome.digest))
+        .await;
+    let what = if outcome.up_to_date {
+        "Image is up to date"
+    } else {
+        "Downloaded newer image"
+    };
+    progress
+        .state(None, format!("Status: {what} for {}", reference.familiar()))
+        .await;
 }
 
 /// Runs blocking work off the async threads.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome,
         Err(error) => Err(Error::Invalid(format!("a blocking task failed: {error}"))),
@@ -553,40 +729,70 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T>
 }
 
 fn parse(body: &ManifestBody) -> Result<(String, Document)> {
-    let document = Document::parse(&body.bytes, body.media_type.as_deref()).map_err(|error| Error::Invalid(error.to_string()))?;
+    let document = Document::parse(&body.bytes, body.media_type.as_deref())
+        .map_err(|error| Error::Invalid(error.to_string()))?;
     let inside = match &document {
         Document::Index(index) => index.media_type.clone(),
         Document::Manifest(manifest) => manifest.media_type.clone(),
     };
-    let sent = body.media_type.as_deref().and_then(|kind| kind.split(';').next()).map(|kind| kind.trim().to_owned());
+    let sent = body
+        .media_type
+        .as_deref()
+        .and_then(|kind| kind.split(';').next())
+        .map(|kind| kind.trim().to_owned());
     Ok((inside.or(sent).unwrap_or_default(), document))
 }
 
 /// Follows indexes to the manifest for the platform.
-async fn find_manifest(repository: &Repository, wanted: &str, platform: &Platform) -> Result<Target> {
+async fn find_manifest(
+    repository: &Repository,
+    wanted: &str,
+    platform: &Platform,
+) -> Result<Target> {
     let first = repository.manifest(wanted).await?;
     let (kind, document) = parse(&first)?;
     let mut index = match document {
-        Document::Manifest(manifest) => return Ok(Target { manifest, body: first, kind, index: None }),
+        Document::Manifest(manifest) => {
+            return Ok(Target {
+                manifest,
+                body: first,
+                kind,
+                index: None,
+            });
+        }
         Document::Index(index) => index,
     };
     for _ in 0..INDEX_DEPTH_MAX {
         let chosen = choose(&index, platform, &repository.reference)?;
         let body = repository.manifest(&chosen.digest.to_string()).await?;
         if is_index(&chosen.media_type) != is_index(&parse(&body)?.0) {
-            return Err(Error::Invalid(format!("the index describes {} as something that it is not", chosen.digest)));
+            return Err(Error::Invalid(format!(
+                "the index describes {} as something that it is not",
+                chosen.digest
+            )));
         }
         match parse(&body)? {
             (own, Document::Manifest(manifest)) => {
-                return Ok(Target { manifest, body, kind: own, index: Some((first, kind)) });
+                return Ok(Target {
+                    manifest,
+                    body,
+                    kind: own,
+                    index: Some((first, kind)),
+                });
             }
             (_, Document::Index(next)) => index = next,
         }
     }
-    Err(Error::Invalid("the image's indexes are nested too deeply, or in a circle".to_owned()))
+    Err(Error::Invalid(
+        "the image's indexes are nested too deeply, or in a circle".to_owned(),
+    ))
 }
 
-fn choose<'i>(index: &'i Index, platform: &Platform, reference: &Reference) -> Result<&'i Descriptor> {
+fn choose<'i>(
+    index: &'i Index,
+    platform: &Platform,
+    reference: &Reference,
+) -> Result<&'i Descriptor> {
     index.select(platform).ok_or_else(|| Error::NoPlatform {
         platform: platform.to_string(),
         reference: reference.familiar(),
@@ -596,13 +802,20 @@ fn choose<'i>(index: &'i Index, platform: &Platform, reference: &Reference) -> R
 /// Fetches an image's config and verifies it.
 async fn fetch_config(repository: &Repository, config: &Descriptor) -> Result<Vec<u8>> {
     if config.size > CONFIG_LEN_MAX {
-        return Err(Error::Invalid(format!("image config of {} bytes is larger than the limit", config.size)));
+        return Err(Error::Invalid(format!(
+            "image config of {} bytes is larger than the limit",
+            config.size
+        )));
     }
     let (response, _) = repository.blob(&config.digest, 0).await?;
     let bytes = read_bounded(response, CONFIG_LEN_MAX as usize).await?;
     let actual = Digest::of(config.digest.algorithm(), &bytes);
     if actual != config.digest {
-        return Err(hull_store::Error::DigestMismatch { expected: config.digest.clone(), actual }.into());
+        return Err(hull_store::Error::DigestMismatch {
+            expected: config.digest.clone(),
+            actual,
+        }
+        .into());
     }
     Ok(bytes)
 }

@@ -18,14 +18,23 @@ impl Images {
     ///
     /// # Errors
     /// [`Error::Conflict`] in Docker's words; those of [`Images::resolve`].
-    pub fn remove(&self, name: &str, force: bool, prune: bool, users: &[ImageUser]) -> Result<Vec<Removed>> {
+    pub fn remove(
+        &self,
+        name: &str,
+        force: bool,
+        prune: bool,
+        users: &[ImageUser],
+    ) -> Result<Vec<Removed>> {
         let mut removed = Vec::new();
         let gone = self.options().db.try_write(|tx| {
             let id = resolve_id(tx, name)?;
             let image = load(tx, &id)?.ok_or_else(|| Error::NoSuchImage(name.to_owned()))?;
             let by_id = is_id_prefix(&image.id, name);
-            let outcome =
-                if by_id { by_image_id(tx, &image, force, users, &mut removed) } else { by_name(tx, &image, name, force, users, &mut removed) };
+            let outcome = if by_id {
+                by_image_id(tx, &image, force, users, &mut removed)
+            } else {
+                by_name(tx, &image, name, force, users, &mut removed)
+            };
             outcome
         })?;
         if gone && prune {
@@ -39,17 +48,26 @@ impl Images {
     ///
     /// # Errors
     /// Those of the database and the store.
-    pub fn prune(&self, keep: &dyn Fn(&Image) -> bool, all: bool, users: &[ImageUser]) -> Result<PruneOutcome> {
+    pub fn prune(
+        &self,
+        keep: &dyn Fn(&Image) -> bool,
+        all: bool,
+        users: &[ImageUser],
+    ) -> Result<PruneOutcome> {
         let mut outcome = PruneOutcome::default();
         for image in self.list()? {
             let used = users.iter().any(|user| user.image_id == image.id);
             if used || (!all && !image.names.is_empty()) || keep(&image) {
                 continue;
             }
-            self.options().db.try_write(|tx| remove_image(tx, &image, &mut outcome.removed))?;
+            self.options()
+                .db
+                .try_write(|tx| remove_image(tx, &image, &mut outcome.removed))?;
         }
         let (deleted, reclaimed) = self.collect()?;
-        outcome.removed.extend(deleted.into_iter().map(Removed::Deleted));
+        outcome
+            .removed
+            .extend(deleted.into_iter().map(Removed::Deleted));
         outcome.reclaimed = reclaimed;
         Ok(outcome)
     }
@@ -70,7 +88,10 @@ impl Images {
         let mut deleted = Vec::new();
         let garbage = options.db.write(layers::unreferenced)?;
         for layer in garbage {
-            let usage = options.snapshotter.usage(&layer.snapshot_key).unwrap_or_default();
+            let usage = options
+                .snapshotter
+                .usage(&layer.snapshot_key)
+                .unwrap_or_default();
             options.db.write(|tx| layers::remove(tx, &layer.chain_id))?;
             match options.snapshotter.remove(&layer.snapshot_key) {
                 Ok(()) => freed += usage.bytes,
@@ -106,10 +127,15 @@ impl Images {
     pub(crate) fn sweep(&self) -> Result<()> {
         let options = self.options();
         options.db.write(leases::remove_all)?;
-        let known: BTreeSet<String> =
-            options.db.read(layers::list)?.into_iter().map(|layer| layer.snapshot_key).collect();
+        let known: BTreeSet<String> = options
+            .db
+            .read(layers::list)?
+            .into_iter()
+            .map(|layer| layer.snapshot_key)
+            .collect();
         for snapshot in options.snapshotter.walk()?.into_iter().rev() {
-            let staged = snapshot.kind == SnapshotKind::Active && snapshot.key.starts_with(STAGE_PREFIX);
+            let staged =
+                snapshot.kind == SnapshotKind::Active && snapshot.key.starts_with(STAGE_PREFIX);
             let orphan = snapshot.kind == SnapshotKind::Committed
                 && snapshot.key.parse::<Digest>().is_ok()
                 && !known.contains(&snapshot.key);
@@ -120,21 +146,28 @@ impl Images {
                 }
             }
         }
-        let rows: BTreeSet<String> =
-            options.db.read(content::list)?.into_iter().map(|blob| blob.digest).collect();
+        let rows: BTreeSet<String> = options
+            .db
+            .read(content::list)?
+            .into_iter()
+            .map(|blob| blob.digest)
+            .collect();
         for blob in options.content.walk()? {
             if !rows.contains(&blob.digest.to_string()) {
                 options.content.remove(&blob.digest)?;
             }
         }
-        options.content.sweep_partial(hull_store::content::PARTIAL_AGE_MAX)?;
+        options
+            .content
+            .sweep_partial(hull_store::content::PARTIAL_AGE_MAX)?;
         Ok(())
     }
 }
 
 /// Whether `text` is (the beginning of) the id, and not a name that happens to be here.
 fn is_id_prefix(id: &Digest, text: &str) -> bool {
-    id.hex().starts_with(text.strip_prefix("sha256:").unwrap_or(text))
+    id.hex()
+        .starts_with(text.strip_prefix("sha256:").unwrap_or(text))
 }
 
 fn short(container: &str) -> &str {
@@ -143,14 +176,30 @@ fn short(container: &str) -> &str {
 
 /// All names and repository digests.
 fn references(image: &Image) -> Vec<Reference> {
-    image.names.iter().chain(&image.repo_digests).cloned().collect()
+    image
+        .names
+        .iter()
+        .chain(&image.repo_digests)
+        .cloned()
+        .collect()
 }
 
 /// Whether all references are one tag, and digests of that tag's repository.
 fn is_single_reference(image: &Image) -> bool {
     match image.names.as_slice() {
-        [] => image.repo_digests.iter().map(Reference::name).collect::<BTreeSet<_>>().len() <= 1,
-        [one] => image.repo_digests.iter().all(|digest| digest.name() == one.name()),
+        [] => {
+            image
+                .repo_digests
+                .iter()
+                .map(Reference::name)
+                .collect::<BTreeSet<_>>()
+                .len()
+                <= 1
+        }
+        [one] => image
+            .repo_digests
+            .iter()
+            .all(|digest| digest.name() == one.name()),
         _ => false,
     }
 }
@@ -176,12 +225,22 @@ fn by_name(
     }
     untag(tx, &reference, removed)?;
     let repository = reference.name();
-    if reference.digest.is_none() && !image.names.iter().any(|other| other.name() == repository && *other != reference) {
-        for digest in image.repo_digests.iter().filter(|digest| digest.name() == repository) {
+    if reference.digest.is_none()
+        && !image
+            .names
+            .iter()
+            .any(|other| other.name() == repository && *other != reference)
+    {
+        for digest in image
+            .repo_digests
+            .iter()
+            .filter(|digest| digest.name() == repository)
+        {
             untag(tx, digest, removed)?;
         }
     }
-    let left = load(tx, &image.id.to_string())?.ok_or_else(|| Error::NoSuchImage(name.to_owned()))?;
+    let left =
+        load(tx, &image.id.to_string())?.ok_or_else(|| Error::NoSuchImage(name.to_owned()))?;
     if !references(&left).is_empty() {
         return Ok(false);
     }
@@ -211,21 +270,36 @@ fn by_image_id(
 /// Why an image may not be deleted, if so.
 fn conflict(image: &Image, force: bool, users: &[ImageUser]) -> Option<Error> {
     let say = |how: &str, why: String| {
-        Some(Error::Conflict(format!("conflict: unable to delete {} ({how}) - {why}", image.id.short())))
+        Some(Error::Conflict(format!(
+            "conflict: unable to delete {} ({how}) - {why}",
+            image.id.short()
+        )))
     };
     let mut using = users.iter().filter(|user| user.image_id == image.id);
     if let Some(user) = using.clone().find(|user| user.running) {
-        let why = format!("image is being used by running container {}", short(&user.container_id));
+        let why = format!(
+            "image is being used by running container {}",
+            short(&user.container_id)
+        );
         return say("cannot be forced", why);
     }
     if force {
         return None;
     }
     if !is_single_reference(image) {
-        return say("must be forced", "image is referenced in multiple repositories".to_owned());
+        return say(
+            "must be forced",
+            "image is referenced in multiple repositories".to_owned(),
+        );
     }
     let user = using.next()?;
-    say("must be forced", format!("image is being used by stopped container {}", short(&user.container_id)))
+    say(
+        "must be forced",
+        format!(
+            "image is being used by stopped container {}",
+            short(&user.container_id)
+        ),
+    )
 }
 
 fn untag(tx: &hull_state::Tx<'_>, reference: &Reference, removed: &mut Vec<Removed>) -> Result<()> {

@@ -94,7 +94,9 @@ pub struct Auth {
 /// Leaves the secrets out.
 impl std::fmt::Debug for Auth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Auth").field("username", &self.username).finish_non_exhaustive()
+        f.debug_struct("Auth")
+            .field("username", &self.username)
+            .finish_non_exhaustive()
     }
 }
 

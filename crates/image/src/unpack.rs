@@ -76,11 +76,18 @@ impl Images {
                 path: dir.clone(),
                 source,
             })?;
-            let options = ApplyOptions { max_bytes: self.options().max_layer_bytes, ..ApplyOptions::default() };
+            let options = ApplyOptions {
+                max_bytes: self.options().max_layer_bytes,
+                ..ApplyOptions::default()
+            };
             apply(reader, root.as_fd(), &options)
         };
         match unpack() {
-            Ok(applied) => Ok(Staged { snapshotter, key: Some(key), applied }),
+            Ok(applied) => Ok(Staged {
+                snapshotter,
+                key: Some(key),
+                applied,
+            }),
             Err(error) => {
                 discard(&snapshotter, key);
                 Err(error)
@@ -90,7 +97,11 @@ impl Images {
 
     /// Whether the layer is unpacked here.
     pub(crate) fn has_layer(&self, chain_id: &Digest) -> Result<bool> {
-        Ok(self.options().db.read(|tx| layers::get(tx, &chain_id.to_string()))?.is_some())
+        Ok(self
+            .options()
+            .db
+            .read(|tx| layers::get(tx, &chain_id.to_string()))?
+            .is_some())
     }
 
     /// Commits a staged layer on its parent and records it. Blocks. One that somebody else committed meanwhile is kept.
@@ -110,7 +121,11 @@ impl Images {
         let name = chain_id.to_string();
         if let Some(key) = staged.key.clone() {
             let pending = &staged.applied.pending;
-            match self.options().snapshotter.commit_layer(&name, &key, parent.as_deref(), pending) {
+            match self
+                .options()
+                .snapshotter
+                .commit_layer(&name, &key, parent.as_deref(), pending)
+            {
                 Ok(()) => staged.key = None,
                 Err(StoreError::SnapshotExists(_)) => {}
                 Err(error) => return Err(error.into()),
@@ -138,7 +153,11 @@ impl Images {
             .map_err(|_| Error::Invalid("image config is not UTF-8 text".to_owned()))?;
         let chains = chain_ids(&new.config.rootfs.diff_ids);
         let now = now();
-        let manifest = Descriptor::new(new.manifest_type, manifest_digest, new.manifest_bytes.len() as u64);
+        let manifest = Descriptor::new(
+            new.manifest_type,
+            manifest_digest,
+            new.manifest_bytes.len() as u64,
+        );
         let mut target = manifest.clone();
         if let Some((bytes, kind)) = new.index {
             target = Descriptor::new(kind, store.put(bytes)?, bytes.len() as u64);
@@ -196,7 +215,12 @@ impl Images {
             if let Some(reference) = &new.repo_digest
                 && let Some(digest) = &reference.digest
             {
-                images::put_repo_digest(tx, &reference.name(), &digest.to_string(), &image_id.to_string())?;
+                images::put_repo_digest(
+                    tx,
+                    &reference.name(),
+                    &digest.to_string(),
+                    &image_id.to_string(),
+                )?;
             }
             Ok(())
         })?;
@@ -207,15 +231,21 @@ impl Images {
 /// Whether a manifest's config is an image's, by its type. Docker takes unknown types for images as well; artifacts name
 /// theirs.
 pub(crate) fn is_image_config(kind: &str) -> bool {
-    matches!(kind, media_type::OCI_CONFIG | media_type::DOCKER_CONFIG | media_type::OCTET_STREAM | "")
+    matches!(
+        kind,
+        media_type::OCI_CONFIG | media_type::DOCKER_CONFIG | media_type::OCTET_STREAM | ""
+    )
 }
 
 /// Parses a config and checks it against its manifest's layer count.
 pub(crate) fn parse_config(bytes: &[u8], layers: usize) -> Result<ImageConfig> {
-    let config: ImageConfig =
-        serde_json::from_slice(bytes).map_err(|error| Error::Invalid(format!("invalid image config: {error}")))?;
+    let config: ImageConfig = serde_json::from_slice(bytes)
+        .map_err(|error| Error::Invalid(format!("invalid image config: {error}")))?;
     if config.rootfs.kind != "layers" {
-        return Err(Error::Invalid(format!("unknown rootfs type {:?} in the image config", config.rootfs.kind)));
+        return Err(Error::Invalid(format!(
+            "unknown rootfs type {:?} in the image config",
+            config.rootfs.kind
+        )));
     }
     let wanted = config.rootfs.diff_ids.len();
     if wanted != layers {

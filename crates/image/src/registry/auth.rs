@@ -70,7 +70,10 @@ impl Tokens {
 
 /// The header of basic authentication, marked secret.
 pub(super) fn basic(auth: &Auth) -> Result<HeaderValue> {
-    secret(&format!("Basic {}", STANDARD.encode(format!("{}:{}", auth.username, auth.password))))
+    secret(&format!(
+        "Basic {}",
+        STANDARD.encode(format!("{}:{}", auth.username, auth.password))
+    ))
 }
 
 /// The header for a bearer token, marked secret.
@@ -79,15 +82,20 @@ pub(super) fn bearer(token: &str) -> Result<HeaderValue> {
 }
 
 fn secret(text: &str) -> Result<HeaderValue> {
-    let mut header = HeaderValue::from_str(text)
-        .map_err(|_| Error::Invalid("credentials with characters that no header can carry".to_owned()))?;
+    let mut header = HeaderValue::from_str(text).map_err(|_| {
+        Error::Invalid("credentials with characters that no header can carry".to_owned())
+    })?;
     header.set_sensitive(true);
     Ok(header)
 }
 
 /// The challenge to answer: bearer before basic.
 pub(super) fn choose<'c>(challenges: &'c [AuthChallenge]) -> Option<&'c AuthChallenge> {
-    let of = |scheme: AuthScheme| challenges.iter().find(move |challenge| challenge.scheme == scheme);
+    let of = |scheme: AuthScheme| {
+        challenges
+            .iter()
+            .find(move |challenge| challenge.scheme == scheme)
+    };
     of(AuthScheme::Bearer).or_else(|| of(AuthScheme::Basic))
 }
 
@@ -107,11 +115,18 @@ pub(super) async fn fetch_token(
     auth: Option<&Auth>,
     plain_http: bool,
 ) -> Result<Token> {
-    let realm = challenge.realm().ok_or_else(|| Error::Invalid("no realm in the registry's challenge".to_owned()))?;
-    let mut url =
-        Url::parse(realm).map_err(|_| Error::Invalid(format!("invalid realm in the registry's challenge: {realm:?}")))?;
+    let realm = challenge
+        .realm()
+        .ok_or_else(|| Error::Invalid("no realm in the registry's challenge".to_owned()))?;
+    let mut url = Url::parse(realm).map_err(|_| {
+        Error::Invalid(format!(
+            "invalid realm in the registry's challenge: {realm:?}"
+        ))
+    })?;
     if url.scheme() != "https" && !(url.scheme() == "http" && plain_http) {
-        return Err(Error::Invalid(format!("the registry names a token server that is not HTTPS: {realm:?}")));
+        return Err(Error::Invalid(format!(
+            "the registry names a token server that is not HTTPS: {realm:?}"
+        )));
     }
     let service = challenge.service().unwrap_or_default();
     let request = match auth.and_then(|auth| auth.identity_token.as_deref()) {
@@ -123,7 +138,9 @@ pub(super) async fn fetch_token(
                 ("scope", scope),
                 ("refresh_token", refresh),
             ]);
-            http.post(url.clone()).header("Content-Type", "application/x-www-form-urlencoded").body(form)
+            http.post(url.clone())
+                .header("Content-Type", "application/x-www-form-urlencoded")
+                .body(form)
         }
         None => {
             {
@@ -147,22 +164,38 @@ pub(super) async fn fetch_token(
             }
         }
     };
-    let response = request.send().await.map_err(|error| request_error("Get", &url, &error))?;
+    let response = request
+        .send()
+        .await
+        .map_err(|error| request_error("Get", &url, &error))?;
     let status = response.status();
     let body = read_bounded(response, TOKEN_LEN_MAX).await?;
     if !status.is_success() {
         let reason = match status.as_u16() {
             401 | 403 => error_reason(&body, "unauthorized: incorrect username or password"),
-            _ => error_reason(&body, &format!("unexpected status from the token server: {status}")),
+            _ => error_reason(
+                &body,
+                &format!("unexpected status from the token server: {status}"),
+            ),
         };
-        return Err(Error::Unauthorized { url: plain(&url), reason });
+        return Err(Error::Unauthorized {
+            url: plain(&url),
+            reason,
+        });
     }
     let answer: TokenResponse = serde_json::from_slice(&body)
         .map_err(|error| Error::Invalid(format!("unable to decode token response: {error}")))?;
-    let token = answer.bearer().ok_or_else(|| Error::Invalid("authorization server did not include a token in the response".to_owned()))?;
+    let token = answer.bearer().ok_or_else(|| {
+        Error::Invalid("authorization server did not include a token in the response".to_owned())
+    })?;
     Ok(Token {
         header: bearer(token)?,
-        lifetime: Duration::from_secs(answer.expires_in.unwrap_or(TokenResponse::DEFAULT_EXPIRES_IN_S).min(86_400)),
+        lifetime: Duration::from_secs(
+            answer
+                .expires_in
+                .unwrap_or(TokenResponse::DEFAULT_EXPIRES_IN_S)
+                .min(86_400),
+        ),
         refresh: answer.refresh_token.clone(),
     })
 }

@@ -46,11 +46,17 @@ pub(crate) struct Request {
 
 impl Request {
     pub fn new(method: Method, path: impl Into<String>) -> Self {
-        Request { method, path: path.into(), headers: HeaderMap::new(), body: Bytes::new() }
+        Request {
+            method,
+            path: path.into(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+        }
     }
 
     pub fn header(mut self, name: &'static str, value: &str) -> Result<Self> {
-        let value = HeaderValue::from_str(value).map_err(|_| Error::Invalid(format!("invalid header {name}")))?;
+        let value = HeaderValue::from_str(value)
+            .map_err(|_| Error::Invalid(format!("invalid header {name}")))?;
         self.headers.append(name, value);
         Ok(self)
     }
@@ -59,7 +65,11 @@ impl Request {
 impl Host {
     pub fn new(name: &str, scheme: Option<&str>, config: &RegistryConfig) -> Result<Self> {
         let insecure = is_insecure(name, &config.insecure);
-        let certs = config.certs_dir.as_ref().map(|dir| dir.join(name)).filter(|dir| dir.is_dir());
+        let certs = config
+            .certs_dir
+            .as_ref()
+            .map(|dir| dir.join(name))
+            .filter(|dir| dir.is_dir());
         let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls::config(certs.as_deref(), insecure && certs.is_none())?)
             .redirect(reqwest::redirect::Policy::none())
@@ -72,25 +82,41 @@ impl Host {
             // As Go: proxies are for other machines.
             builder = builder.no_proxy();
         }
-        let http = builder.build().map_err(|error| Error::Invalid(format!("HTTP client: {error}")))?;
+        let http = builder
+            .build()
+            .map_err(|error| Error::Invalid(format!("HTTP client: {error}")))?;
         let schemes: &'static [&'static str] = match scheme {
             Some("http") => &["http"],
             Some(_) => &["https"],
             None if insecure => &["https", "http"],
             None => &["https"],
         };
-        Ok(Host { name: name.to_owned(), insecure, http, scheme: AtomicU8::new(0), schemes, tokens: Tokens::default() })
+        Ok(Host {
+            name: name.to_owned(),
+            insecure,
+            http,
+            scheme: AtomicU8::new(0),
+            schemes,
+            tokens: Tokens::default(),
+        })
     }
 
     /// Sends a request and answers challenges with `auth`, for a token of `scope`.
-    pub async fn send(&self, request: &Request, auth: Option<&Auth>, scope: &str) -> Result<Response> {
+    pub async fn send(
+        &self,
+        request: &Request,
+        auth: Option<&Auth>,
+        scope: &str,
+    ) -> Result<Response> {
         let user = auth.map_or("", |auth| auth.username.as_str());
         let mut authorization = match auth.and_then(|auth| auth.registry_token.as_deref()) {
             Some(token) => Some(bearer(token)?),
             None => self.tokens.get(scope, user),
         };
         for _ in 0..AUTH_ROUNDS_MAX {
-            let response = self.send_any_scheme(request, authorization.as_ref()).await?;
+            let response = self
+                .send_any_scheme(request, authorization.as_ref())
+                .await?;
             if response.status() != 401 {
                 return Ok(response);
             }
@@ -103,8 +129,13 @@ impl Host {
                 .flat_map(AuthChallenge::parse_header)
                 .collect();
             let refused = authorization.is_some();
-            let body = read_bounded(response, ERROR_LEN_MAX).await.unwrap_or_default();
-            let denied = |reason: &str| Error::Unauthorized { url: url.to_string(), reason: error_reason(&body, reason) };
+            let body = read_bounded(response, ERROR_LEN_MAX)
+                .await
+                .unwrap_or_default();
+            let denied = |reason: &str| Error::Unauthorized {
+                url: url.to_string(),
+                reason: error_reason(&body, reason),
+            };
             match choose(&challenges) {
                 Some(challenge) if challenge.scheme == AuthScheme::Bearer => {
                     if refused {
@@ -113,16 +144,22 @@ impl Host {
                     if refused && auth.is_some_and(|auth| auth.registry_token.is_some()) {
                         return Err(denied("unauthorized: authentication required"));
                     }
-                    let wanted = if scope.is_empty() { challenge.scope().unwrap_or_default() } else { scope };
+                    let wanted = if scope.is_empty() {
+                        challenge.scope().unwrap_or_default()
+                    } else {
+                        scope
+                    };
                     let plain = url.scheme() == "http" || self.insecure;
                     let token = fetch_token(&self.http, challenge, wanted, auth, plain).await?;
-                    self.tokens.put(scope, user, token.header.clone(), token.lifetime);
+                    self.tokens
+                        .put(scope, user, token.header.clone(), token.lifetime);
                     authorization = Some(token.header);
                 }
                 Some(_) => match auth.filter(|auth| !auth.username.is_empty()) {
                     Some(auth) if !refused => {
                         let header = basic(auth)?;
-                        self.tokens.put(scope, user, header.clone(), Duration::from_secs(3600));
+                        self.tokens
+                            .put(scope, user, header.clone(), Duration::from_secs(3600));
                         authorization = Some(header);
                     }
                     Some(_) => {
@@ -141,13 +178,16 @@ impl Host {
         }
         Err(Error::Unauthorized {
             url: format!("https://{}{}", self.name, request.path),
-            reason: "unauthorized: the registry refuses every token that its token server gives".to_owned(),
+            reason: "unauthorized: the registry refuses every token that its token server gives"
+                .to_owned(),
         })
     }
 
     /// A refresh token for login, where the registry's token server gives one.
     pub async fn identity_token(&self, auth: &Auth) -> Result<Option<String>> {
-        let response = self.send_any_scheme(&Request::new(Method::GET, "/v2/"), None).await?;
+        let response = self
+            .send_any_scheme(&Request::new(Method::GET, "/v2/"), None)
+            .await?;
         let plain = response.url().scheme() == "http" || self.insecure;
         let challenges: Vec<AuthChallenge> = response
             .headers()
@@ -158,14 +198,20 @@ impl Host {
             .collect();
         match choose(&challenges) {
             Some(challenge) if challenge.scheme == AuthScheme::Bearer => {
-                Ok(fetch_token(&self.http, challenge, "", Some(auth), plain).await?.refresh)
+                Ok(fetch_token(&self.http, challenge, "", Some(auth), plain)
+                    .await?
+                    .refresh)
             }
             Some(_) | None => Ok(None),
         }
     }
 
     /// Sends over the scheme that is known to work, or tries them in order.
-    async fn send_any_scheme(&self, request: &Request, authorization: Option<&HeaderValue>) -> Result<Response> {
+    async fn send_any_scheme(
+        &self,
+        request: &Request,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Response> {
         let known = usize::from(self.scheme.load(Ordering::Relaxed));
         if known > 0 || request.path.contains("://") {
             let scheme = self.schemes[known.saturating_sub(1).min(self.schemes.len() - 1)];
@@ -184,7 +230,12 @@ impl Host {
         Err(last.unwrap_or_else(|| Error::Invalid("no scheme to reach the registry by".to_owned())))
     }
 
-    async fn send_once(&self, scheme: &str, request: &Request, authorization: Option<&HeaderValue>) -> Result<Response> {
+    async fn send_once(
+        &self,
+        scheme: &str,
+        request: &Request,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Response> {
         let address = if request.path.contains("://") {
             request.path.clone()
         } else {
@@ -192,31 +243,52 @@ impl Host {
         };
         let origin = Url::parse(&format!("{scheme}://{}/", self.name))
             .map_err(|_| Error::Invalid(format!("invalid registry host {:?}", self.name)))?;
-        let mut url = Url::parse(&address).map_err(|_| Error::Invalid(format!("invalid address {address:?}")))?;
+        let mut url = Url::parse(&address)
+            .map_err(|_| Error::Invalid(format!("invalid address {address:?}")))?;
         let mut method = request.method.clone();
         for _ in 0..=REDIRECTS_MAX {
-            let mut builder = self.http.request(method.clone(), url.clone()).headers(request.headers.clone());
+            let mut builder = self
+                .http
+                .request(method.clone(), url.clone())
+                .headers(request.headers.clone());
             if let Some(authorization) = authorization.filter(|_| url.origin() == origin.origin()) {
                 builder = builder.header(AUTHORIZATION, authorization.clone());
             }
             if !request.body.is_empty() && method == request.method {
                 builder = builder.body(request.body.clone());
             }
-            let response = builder.send().await.map_err(|error| request_error(go_method(&method), &url, &error))?;
-            let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-            let location = location.filter(|_| matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308));
-            let Some(location) = location else { return Ok(response) };
-            let next = url.join(location).map_err(|_| Error::Invalid(format!("invalid redirect to {location:?}")))?;
+            let response = builder
+                .send()
+                .await
+                .map_err(|error| request_error(go_method(&method), &url, &error))?;
+            let location = response
+                .headers()
+                .get(LOCATION)
+                .and_then(|value| value.to_str().ok());
+            let location = location
+                .filter(|_| matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308));
+            let Some(location) = location else {
+                return Ok(response);
+            };
+            let next = url
+                .join(location)
+                .map_err(|_| Error::Invalid(format!("invalid redirect to {location:?}")))?;
             let downgrade = url.scheme() == "https" && next.scheme() != "https";
             if !matches!(next.scheme(), "http" | "https") || downgrade {
-                return Err(Error::Invalid(format!("the registry redirects to {next}, which is not HTTPS: refused")));
+                return Err(Error::Invalid(format!(
+                    "the registry redirects to {next}, which is not HTTPS: refused"
+                )));
             }
             if response.status() == 303 {
                 method = Method::GET;
             }
             url = next;
         }
-        Err(Error::Request { method: go_method(&method), url: address, reason: "stopped after 10 redirects".to_owned() })
+        Err(Error::Request {
+            method: go_method(&method),
+            url: address,
+            reason: "stopped after 10 redirects".to_owned(),
+        })
     }
 }
 
@@ -228,7 +300,9 @@ pub(crate) async fn read_bounded(response: Response, limit: usize) -> Result<Vec
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|error| request_error("Get", &url, &error))?;
         if body.len() + chunk.len() > limit {
-            return Err(Error::Invalid(format!("the answer of {url} is longer than {limit} bytes")));
+            return Err(Error::Invalid(format!(
+                "the answer of {url} is longer than {limit} bytes"
+            )));
         }
         body.extend_from_slice(&chunk);
     }
@@ -266,16 +340,28 @@ pub(crate) fn request_error(method: &'static str, url: &Url, error: &reqwest::Er
     let host = url.host_str().unwrap_or_default();
     let address = format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
     let reason = match kind {
-        Some(io::ErrorKind::ConnectionRefused) => format!("dial tcp {address}: connect: connection refused"),
-        Some(io::ErrorKind::NetworkUnreachable) => format!("dial tcp {address}: connect: network is unreachable"),
+        Some(io::ErrorKind::ConnectionRefused) => {
+            format!("dial tcp {address}: connect: connection refused")
+        }
+        Some(io::ErrorKind::NetworkUnreachable) => {
+            format!("dial tcp {address}: connect: network is unreachable")
+        }
         _ if error.is_timeout() && error.is_connect() => format!("dial tcp {address}: i/o timeout"),
-        _ if error.is_timeout() => "net/http: request canceled (the registry sent nothing for too long)".to_owned(),
-        _ if innermost.contains("lookup address") => format!("dial tcp: lookup {host}: no such host"),
+        _ if error.is_timeout() => {
+            "net/http: request canceled (the registry sent nothing for too long)".to_owned()
+        }
+        _ if innermost.contains("lookup address") => {
+            format!("dial tcp: lookup {host}: no such host")
+        }
         _ => innermost,
     };
     let mut shown = url.clone();
     shown.set_query(None);
-    Error::Request { method, url: shown.to_string(), reason }
+    Error::Request {
+        method,
+        url: shown.to_string(),
+        reason,
+    }
 }
 
 fn go_method(method: &Method) -> &'static str {
@@ -299,7 +385,10 @@ fn bare(name: &str) -> &str {
 
 fn is_loopback(name: &str) -> bool {
     let host = bare(name);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    host == "localhost"
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 /// Docker's rule: loopback, and what `--insecure-registry` names by host, host and port, or network.
@@ -335,11 +424,28 @@ mod tests {
 
     #[test]
     fn insecure_registries() {
-        let listed = ["10.0.0.0/8".to_owned(), "plain.example".to_owned(), "other.example:5000".to_owned()];
-        for name in ["localhost:5000", "127.0.0.1", "[::1]:5000", "10.1.2.3:80", "plain.example:9", "other.example:5000"] {
+        let listed = [
+            "10.0.0.0/8".to_owned(),
+            "plain.example".to_owned(),
+            "other.example:5000".to_owned(),
+        ];
+        for name in [
+            "localhost:5000",
+            "127.0.0.1",
+            "[::1]:5000",
+            "10.1.2.3:80",
+            "plain.example:9",
+            "other.example:5000",
+        ] {
             assert!(is_insecure(name, &listed), "{name}");
         }
-        for name in ["docker.io", "11.0.0.1", "other.example", "other.example:5001", "localhost.example"] {
+        for name in [
+            "docker.io",
+            "11.0.0.1",
+            "other.example",
+            "other.example:5001",
+            "localhost.example",
+        ] {
             assert!(!is_insecure(name, &listed), "{name}");
         }
     }

@@ -33,16 +33,28 @@ pub(crate) struct Client {
 impl Client {
     pub fn new(config: RegistryConfig) -> Result<Self> {
         for mirror in &config.mirrors {
-            let url = reqwest::Url::parse(mirror).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+            let url = reqwest::Url::parse(mirror)
+                .ok()
+                .filter(|url| matches!(url.scheme(), "http" | "https"));
             if url.is_none_or(|url| url.host_str().is_none()) {
-                return Err(Error::Invalid(format!("invalid mirror: {mirror:?} is not a valid URI")));
+                return Err(Error::Invalid(format!(
+                    "invalid mirror: {mirror:?} is not a valid URI"
+                )));
             }
         }
-        Ok(Client { config, hosts: Mutex::default() })
+        Ok(Client {
+            config,
+            hosts: Mutex::default(),
+        })
     }
 
     /// The repository that a reference names, at its mirrors (for pulling from docker.io) and its registry.
-    pub fn repository(&self, reference: &Reference, auth: Option<&Auth>, access: Access) -> Result<Repository> {
+    pub fn repository(
+        &self,
+        reference: &Reference,
+        auth: Option<&Auth>,
+        access: Access,
+    ) -> Result<Repository> {
         let mut hosts = Vec::new();
         if reference.domain == DEFAULT_DOMAIN && access == Access::Pull {
             for mirror in &self.config.mirrors {
@@ -51,17 +63,28 @@ impl Client {
         }
         let mirrors = hosts.len();
         hosts.push(self.host(&reference.domain)?);
-        Ok(Repository::new(hosts, mirrors, reference.clone(), auth.cloned(), access))
+        Ok(Repository::new(
+            hosts,
+            mirrors,
+            reference.clone(),
+            auth.cloned(),
+            access,
+        ))
     }
 
     /// The registry of a domain as users write it.
     pub fn host(&self, domain: &str) -> Result<Arc<Host>> {
-        let name = if domain == DEFAULT_DOMAIN || domain == "index.docker.io" { DOCKER_HUB } else { domain };
+        let name = if domain == DEFAULT_DOMAIN || domain == "index.docker.io" {
+            DOCKER_HUB
+        } else {
+            domain
+        };
         self.cached(name, None)
     }
 
     fn mirror(&self, url: &str) -> Result<Arc<Host>> {
-        let parsed = reqwest::Url::parse(url).map_err(|_| Error::Invalid(format!("invalid mirror: {url:?}")))?;
+        let parsed = reqwest::Url::parse(url)
+            .map_err(|_| Error::Invalid(format!("invalid mirror: {url:?}")))?;
         let host = parsed.host_str().unwrap_or_default();
         let name = match parsed.port() {
             Some(port) => format!("{host}:{port}"),

@@ -8,8 +8,8 @@ use hull_oci::{Digest, Reference};
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Method, Response};
 
-use super::host::{Host, Request, error_reason, read_bounded, registry_error};
 use super::Access;
+use super::host::{Host, Request, error_reason, read_bounded, registry_error};
 use crate::types::Auth;
 use crate::{Error, Result};
 
@@ -44,7 +44,13 @@ impl Repository {
         auth: Option<Auth>,
         access: Access,
     ) -> Self {
-        Repository { hosts, mirrors, reference, auth, access }
+        Repository {
+            hosts,
+            mirrors,
+            reference,
+            auth,
+            access,
+        }
     }
 
     pub fn path(&self) -> &str {
@@ -59,7 +65,9 @@ impl Repository {
     /// Sends a request to the registry itself.
     pub async fn send(&self, request: &Request) -> Result<Response> {
         let scope = self.access.scope(self.path());
-        self.registry().send(request, self.auth.as_ref(), &scope).await
+        self.registry()
+            .send(request, self.auth.as_ref(), &scope)
+            .await
     }
 
     /// Sends to each host until one answers with success; the last one's answer counts otherwise.
@@ -74,28 +82,48 @@ impl Repository {
                 Err(error) => tracing::warn!(mirror = mirror.name, %error, "mirror failed"),
             }
         }
-        self.registry().send(request, self.auth.as_ref(), &scope).await
+        self.registry()
+            .send(request, self.auth.as_ref(), &scope)
+            .await
     }
 
     /// Asks for a manifest without its body; `None` when the registry does not have it or does not say.
     pub async fn head_manifest(&self, tag: &str) -> Result<Option<ManifestHead>> {
-        let response = self.send_anywhere(&self.manifest_request(Method::HEAD, tag)?).await?;
+        let response = self
+            .send_anywhere(&self.manifest_request(Method::HEAD, tag)?)
+            .await?;
         if !response.status().is_success() {
             return Ok(None);
         }
-        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
-        Ok(Some(ManifestHead { digest: header("docker-content-digest").and_then(|digest| digest.parse().ok()) }))
+        let header = |name: &str| {
+            response
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+        };
+        Ok(Some(ManifestHead {
+            digest: header("docker-content-digest").and_then(|digest| digest.parse().ok()),
+        }))
     }
 
     /// Fetches a manifest by tag or digest and verifies it.
     pub async fn manifest(&self, tag_or_digest: &str) -> Result<ManifestBody> {
-        let response = self.send_anywhere(&self.manifest_request(Method::GET, tag_or_digest)?).await?;
+        let response = self
+            .send_anywhere(&self.manifest_request(Method::GET, tag_or_digest)?)
+            .await?;
         if !response.status().is_success() {
             return Err(self.failure(response, true).await);
         }
-        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let header = |name: &str| {
+            response
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
+        };
         let media_type = header(CONTENT_TYPE.as_str());
-        let promised = header("docker-content-digest").and_then(|digest| digest.parse::<Digest>().ok());
+        let promised =
+            header("docker-content-digest").and_then(|digest| digest.parse::<Digest>().ok());
         let bytes = read_bounded(response, DOCUMENT_LEN_MAX).await?;
         let expected = match tag_or_digest.parse::<Digest>() {
             Ok(asked) => Some(asked),
@@ -111,7 +139,11 @@ impl Repository {
             }
             None => Digest::sha256_of(&bytes),
         };
-        Ok(ManifestBody { bytes, media_type, digest })
+        Ok(ManifestBody {
+            bytes,
+            media_type,
+            digest,
+        })
     }
 
     /// All tags, in the registry's order.
@@ -119,21 +151,30 @@ impl Repository {
         let mut path = format!("/v2/{}/tags/list?n=1000", self.path());
         let mut tags = Vec::new();
         for _ in 0..TAG_PAGES_MAX {
-            let response = self.send_anywhere(&Request::new(Method::GET, path.as_str())).await?;
+            let response = self
+                .send_anywhere(&Request::new(Method::GET, path.as_str()))
+                .await?;
             if !response.status().is_success() {
                 return Err(self.failure(response, false).await);
             }
-            let next = response.headers().get("link").and_then(|link| link.to_str().ok()).and_then(next_page);
+            let next = response
+                .headers()
+                .get("link")
+                .and_then(|link| link.to_str().ok())
+                .and_then(next_page);
             let body = read_bounded(response, DOCUMENT_LEN_MAX).await?;
-            let list: TagList = serde_json::from_slice(&body)
-                .map_err(|error| Error::Invalid(format!("the registry's list of tags is not valid: {error}")))?;
+            let list: TagList = serde_json::from_slice(&body).map_err(|error| {
+                Error::Invalid(format!("the registry's list of tags is not valid: {error}"))
+            })?;
             tags.extend(list.tags);
             match next {
                 Some(next) => path = next,
                 None => return Ok(tags),
             }
         }
-        Err(Error::Invalid("the registry's list of tags does not end".to_owned()))
+        Err(Error::Invalid(
+            "the registry's list of tags does not end".to_owned(),
+        ))
     }
 
     fn manifest_request(&self, method: Method, tag_or_digest: &str) -> Result<Request> {
@@ -151,7 +192,10 @@ impl Repository {
         let response = self.send_anywhere(&request).await?;
         match response.status().as_u16() {
             206 => {
-                let range = response.headers().get("content-range").and_then(|value| value.to_str().ok());
+                let range = response
+                    .headers()
+                    .get("content-range")
+                    .and_then(|value| value.to_str().ok());
                 let start = range
                     .and_then(|range| range.strip_prefix("bytes "))
                     .and_then(|range| range.split('-').next())
@@ -173,26 +217,48 @@ impl Repository {
     /// What an unsuccessful answer means, in Docker's words.
     pub async fn failure(&self, response: Response, manifest: bool) -> Error {
         let status = response.status();
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let retry_after = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
         let body = read_bounded(response, 64 << 10).await.unwrap_or_default();
         let familiar = self.reference.familiar_name();
         let (code, message) = registry_error(&body).unwrap_or_default();
         let reason = error_reason(&body, "");
         match (status.as_u16(), code.as_str()) {
-            (429, _) | (_, "TOOMANYREQUESTS") => Error::RateLimited(rate_limit(&message, retry_after.as_deref())),
+            (429, _) | (_, "TOOMANYREQUESTS") => {
+                Error::RateLimited(rate_limit(&message, retry_after.as_deref()))
+            }
             (_, "MANIFEST_UNKNOWN") => Error::ManifestUnknown(self.reference.familiar(), message),
-            (_, "NAME_UNKNOWN") => Error::RepositoryUnknown { name: familiar, reason },
+            (_, "NAME_UNKNOWN") => Error::RepositoryUnknown {
+                name: familiar,
+                reason,
+            },
             (_, "DENIED") if self.access == Access::Push => Error::PushDenied { reason },
-            (_, "DENIED") => Error::PullDenied { name: familiar, reason },
+            (_, "DENIED") => Error::PullDenied {
+                name: familiar,
+                reason,
+            },
             (403, _) => Error::PullDenied {
                 name: familiar,
-                reason: if reason.is_empty() { "denied: requested access to the resource is denied".to_owned() } else { reason },
+                reason: if reason.is_empty() {
+                    "denied: requested access to the resource is denied".to_owned()
+                } else {
+                    reason
+                },
             },
-            (404, _) if manifest => Error::ManifestUnknown(self.reference.familiar(), "manifest unknown".to_owned()),
+            (404, _) if manifest => {
+                Error::ManifestUnknown(self.reference.familiar(), "manifest unknown".to_owned())
+            }
             (number, _) => Error::Registry {
                 host: self.registry().name.clone(),
                 status: number,
-                reason: if reason.is_empty() { format!("received unexpected HTTP status: {status}") } else { reason },
+                reason: if reason.is_empty() {
+                    format!("received unexpected HTTP status: {status}")
+                } else {
+                    reason
+                },
             },
         }
     }
@@ -208,7 +274,11 @@ fn next_page(link: &str) -> Option<String> {
 }
 
 fn rate_limit(message: &str, retry_after: Option<&str>) -> String {
-    let message = if message.is_empty() { "the registry limits the rate of requests" } else { message };
+    let message = if message.is_empty() {
+        "the registry limits the rate of requests"
+    } else {
+        message
+    };
     match retry_after {
         Some(when) => format!("{message} (the registry asks to try again after {when} seconds)"),
         None => message.to_owned(),

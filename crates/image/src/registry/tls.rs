@@ -20,7 +20,9 @@ pub(super) fn config(certs: Option<&Path>, insecure: bool) -> Result<ClientConfi
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::Invalid(format!("TLS cannot be set up: {error}")))?;
     let builder = if insecure {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
     } else {
         builder.with_root_certificates(roots(certs)?)
     };
@@ -39,15 +41,22 @@ fn roots(certs: Option<&Path>) -> Result<RootCertStore> {
     for path in files(certs, "crt") {
         for certificate in read_certificates(&path)? {
             roots.add(certificate).map_err(|error| {
-                Error::Invalid(format!("{} holds no usable CA certificate: {error}", path.display()))
+                Error::Invalid(format!(
+                    "{} holds no usable CA certificate: {error}",
+                    path.display()
+                ))
             })?;
         }
     }
     Ok(roots)
 }
 
-fn client_certificate(certs: Option<&Path>) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>> {
-    let Some(path) = files(certs, "cert").into_iter().next() else { return Ok(None) };
+fn client_certificate(
+    certs: Option<&Path>,
+) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>> {
+    let Some(path) = files(certs, "cert").into_iter().next() else {
+        return Ok(None);
+    };
     let key = path.with_extension("key");
     if !key.exists() {
         return Err(Error::Invalid(format!(
@@ -65,8 +74,14 @@ fn client_certificate(certs: Option<&Path>) -> Result<Option<(Vec<CertificateDer
 /// The files of a directory with an extension, sorted.
 fn files(dir: Option<&Path>, extension: &str) -> Vec<PathBuf> {
     let entries = dir.and_then(|dir| fs::read_dir(dir).ok());
-    let paths = entries.into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut found: Vec<_> = paths.filter(|path| path.extension().is_some_and(|own| own == extension)).collect();
+    let paths = entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    let mut found: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|own| own == extension))
+        .collect();
     found.sort();
     found
 }
@@ -101,7 +116,12 @@ impl ServerCertVerifier for AnyCertificate {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -110,7 +130,12 @@ impl ServerCertVerifier for AnyCertificate {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

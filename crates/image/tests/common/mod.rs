@@ -44,36 +44,70 @@ impl Store {
         let db = Db::open(temp.join("state.db")).unwrap();
         let content = Content::open(temp.join("blobs")).unwrap();
         let snapshotter = snapshot::open(None, &temp.join("snapshots"), db.clone()).unwrap();
-        let options =
-            ImagesOptions { registries, ..ImagesOptions::new(db.clone(), content.clone(), snapshotter.clone()) };
+        let options = ImagesOptions {
+            registries,
+            ..ImagesOptions::new(db.clone(), content.clone(), snapshotter.clone())
+        };
         let images = Images::new(options).unwrap();
-        Store { temp, images, db, content, snapshotter }
+        Store {
+            temp,
+            images,
+            db,
+            content,
+            snapshotter,
+        }
     }
 
     /// Closes everything and opens it again, as a restart does.
     pub fn reopen(self) -> Self {
-        let Store { temp, images, db, content, snapshotter } = self;
+        let Store {
+            temp,
+            images,
+            db,
+            content,
+            snapshotter,
+        } = self;
         drop((images, db, content, snapshotter));
         Self::at(temp, quick())
     }
 
     /// The directory of the image's uppermost layer.
     pub fn top_layer(&self, image: &Image) -> std::path::PathBuf {
-        self.snapshotter.upper_dir(&image.chain_id.clone().unwrap().to_string()).unwrap()
+        self.snapshotter
+            .upper_dir(&image.chain_id.clone().unwrap().to_string())
+            .unwrap()
     }
 
     /// Nothing may be left but what the rows name.
     pub fn assert_tidy(&self) {
         let rows = self.db.read(hull_state::content::list).unwrap();
         let mut known: Vec<String> = rows.into_iter().map(|blob| blob.digest).collect();
-        let mut files: Vec<String> = self.content.walk().unwrap().iter().map(|blob| blob.digest.to_string()).collect();
+        let mut files: Vec<String> = self
+            .content
+            .walk()
+            .unwrap()
+            .iter()
+            .map(|blob| blob.digest.to_string())
+            .collect();
         known.sort();
         files.sort();
         assert_eq!(files, known, "blobs and their rows");
-        let staged = self.snapshotter.walk().unwrap().into_iter().filter(|info| info.key.starts_with("stage-")).count();
+        let staged = self
+            .snapshotter
+            .walk()
+            .unwrap()
+            .into_iter()
+            .filter(|info| info.key.starts_with("stage-"))
+            .count();
         assert_eq!(staged, 0, "half-unpacked layers");
-        let dirs = std::fs::read_dir(self.temp.join("snapshots").join(self.snapshotter.name())).unwrap().count();
-        assert_eq!(dirs, self.snapshotter.walk().unwrap().len(), "snapshot directories");
+        let dirs = std::fs::read_dir(self.temp.join("snapshots").join(self.snapshotter.name()))
+            .unwrap()
+            .count();
+        assert_eq!(
+            dirs,
+            self.snapshotter.walk().unwrap().len(),
+            "snapshot directories"
+        );
     }
 }
 
@@ -98,7 +132,15 @@ pub async fn watched<T>(run: impl AsyncFnOnce(ProgressSink) -> T) -> (T, Vec<Pro
 /// The words of progress without counters.
 pub fn words(lines: &[Progress]) -> Vec<String> {
     let states = lines.iter().filter(|line| line.current.is_none());
-    states.map(|line| line.id.iter().map(|id| format!("{id}: ")).collect::<String>() + &line.status).collect()
+    states
+        .map(|line| {
+            line.id
+                .iter()
+                .map(|id| format!("{id}: "))
+                .collect::<String>()
+                + &line.status
+        })
+        .collect()
 }
 
 pub fn read(path: &Path) -> String {
