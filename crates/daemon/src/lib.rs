@@ -2,11 +2,13 @@
 //! engine and render its answer.
 #![forbid(unsafe_code)]
 
+pub mod authz;
 pub mod config;
 pub mod http;
 mod listen;
 mod lock;
 mod log;
+pub mod metrics;
 mod routes;
 mod run;
 mod setup;
@@ -26,6 +28,10 @@ pub const SERVER: &str = "Docker/29.1.0 (linux)";
 pub struct Daemon {
     /// The services.
     pub engine: Engine,
+    /// Authorization plugins.
+    pub authorization: authz::Authorization,
+    /// What `--metrics-addr` shows beside the engine's own numbers.
+    pub counters: metrics::Counters,
 }
 
 /// Runs the daemon until it is told to stop; returns the exit code. `args` are those after the program's name (and after

@@ -8,10 +8,12 @@ use hull_engine::Engine;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::authz::Authorization;
 use crate::config::{Config, Flags, Personality, options};
 use crate::listen::Listeners;
 use crate::lock::Lock;
-use crate::{Daemon, SERVER, log, setup, systemd};
+use crate::metrics::Counters;
+use crate::{Daemon, SERVER, log, metrics, setup, systemd};
 
 /// How long open requests may go on after the daemon was told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -84,7 +86,12 @@ async fn serve(
     let (stop, stopped) = watch::channel(false);
     let daemon = Arc::new(Daemon {
         engine: engine.clone(),
+        authorization: Authorization::new(&config.authorization_plugins),
+        counters: Counters::default(),
     });
+    if !config.metrics_addr.is_empty() {
+        metrics::start(&config.metrics_addr, daemon.clone()).await?;
+    }
     let serving = listeners.serve(&daemon, &stopped)?;
     tracing::info!(
         ready_ms = started.elapsed().as_millis() as u64,

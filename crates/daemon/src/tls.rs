@@ -65,3 +65,103 @@ fn private_key(path: &str) -> Result<PrivateKeyDer<'static>> {
     let key = rustls_pemfile::private_key(&mut &pem[..]).with_context(|| format!("read {path}"))?;
     key.with_context(|| format!("{path} holds no private key"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    struct Authority {
+        issuer: CertifiedIssuer<'static, KeyPair>,
+    }
+
+    impl Authority {
+        fn new() -> Self {
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            Self {
+                issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap(),
+            }
+        }
+
+        fn issue(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            (params.signed_by(&key, &self.issuer).unwrap(), key)
+        }
+    }
+
+    /// Does a client with this certificate (none, or one of an authority) get through?
+    async fn connects(
+        acceptor: &TlsAcceptor,
+        trusted: &Authority,
+        client: Option<&Authority>,
+    ) -> bool {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(trusted.issuer.der().clone()).unwrap();
+        let builder = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let config = match client {
+            None => builder.with_no_client_auth(),
+            Some(authority) => {
+                let (certificate, key) = authority.issue("client");
+                let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+                builder
+                    .with_client_auth_cert(vec![certificate.der().clone()], key)
+                    .unwrap()
+            }
+        };
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        let acceptor = acceptor.clone();
+        tokio::spawn(async move {
+            if let Ok(mut stream) = acceptor.accept(theirs).await {
+                let _ = stream.write_all(b"x").await;
+            }
+        });
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let Ok(mut stream) = connector
+            .connect(ServerName::try_from("localhost").unwrap(), ours)
+            .await
+        else {
+            return false;
+        };
+        stream.read(&mut [0]).await.is_ok_and(|n| n == 1)
+    }
+
+    #[tokio::test]
+    async fn only_clients_of_the_authority_are_let_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ours, foreign) = (Authority::new(), Authority::new());
+        let (certificate, key) = ours.issue("localhost");
+        let write = |name: &str, text: String| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let config = Config {
+            tlsverify: true,
+            tlscacert: write("ca.pem", ours.issuer.pem()),
+            tlscert: write("cert.pem", certificate.pem()),
+            tlskey: write("key.pem", key.serialize_pem()),
+            ..Config::default()
+        };
+        let verifying = acceptor(&config).unwrap().unwrap();
+        assert!(connects(&verifying, &ours, Some(&ours)).await);
+        assert!(!connects(&verifying, &ours, Some(&foreign)).await);
+        assert!(!connects(&verifying, &ours, None).await);
+        let open = acceptor(&Config {
+            tlsverify: false,
+            tls: Some(true),
+            ..config
+        })
+        .unwrap()
+        .unwrap();
+        assert!(connects(&open, &ours, None).await);
+        assert!(acceptor(&Config::default()).unwrap().is_none());
+    }
+}

@@ -1,6 +1,7 @@
 //! From a request to its handler: version, route, query.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{Request, StatusCode};
 use hull_api::version::Version;
@@ -9,7 +10,7 @@ use crate::Daemon;
 use crate::http::call::text;
 use crate::http::connection::Dispatch;
 use crate::http::router::{self, Pending};
-use crate::http::{Body, Call, Failure, Outcome, Query};
+use crate::http::{Answer, Body, Call, Failure, Outcome, Query};
 
 impl Dispatch for Arc<Daemon> {
     fn call(&self, request: Request<Body>) -> Pending {
@@ -17,8 +18,32 @@ impl Dispatch for Arc<Daemon> {
     }
 }
 
-/// Finds the route and calls its handler.
+/// Answers a request, past the authorization plugins where there are any.
 async fn dispatch(daemon: Arc<Daemon>, request: Request<Body>) -> Outcome {
+    let since = Instant::now();
+    let counted = daemon.clone();
+    let outcome = match daemon.authorization.is_empty() {
+        true => answer(daemon, request).await,
+        false => authorized(daemon, request).await,
+    };
+    let status = match &outcome {
+        Ok(Answer::Plain(response) | Answer::WebSocket(response, _)) => response.status(),
+        Ok(Answer::Hijack(_)) => StatusCode::SWITCHING_PROTOCOLS,
+        Err(failure) => failure.status,
+    };
+    counted.counters.request(status, since);
+    outcome
+}
+
+async fn authorized(daemon: Arc<Daemon>, request: Request<Body>) -> Outcome {
+    let (head, body) = request.into_parts();
+    let (body, shown) = daemon.authorization.request(&head, body).await?;
+    let outcome = answer(daemon.clone(), Request::from_parts(head, body)).await;
+    daemon.authorization.answer(shown, outcome).await
+}
+
+/// Finds the route and calls its handler.
+async fn answer(daemon: Arc<Daemon>, request: Request<Body>) -> Outcome {
     let (head, body) = request.into_parts();
     let split = router::split_version(head.uri.path());
     let version = match split.version {
