@@ -128,35 +128,68 @@ impl Cli {
 
     fn find_target(&self) -> Result<Target, Failure> {
         if self.globals.context.is_some() && !self.globals.host.is_empty() {
-            return Err(Failure::new("conflicting options: cannot specify both --host and --context"));
+            return Err(Failure::new(
+                "conflicting options: cannot specify both --host and --context",
+            ));
         }
         let context = self.context_name();
         if context == contexts::DEFAULT {
             return self.default_target();
         }
-        let unable = |error: Failure| Failure::new(format!("Failed to initialize: unable to resolve docker endpoint: {error}"));
+        let unable = |error: Failure| {
+            Failure::new(format!(
+                "Failed to initialize: unable to resolve docker endpoint: {error}"
+            ))
+        };
         let store = self.contexts();
         let record = store.get(&context).map_err(unable)?;
         let files = store.tls_files(&context);
-        let file = |name: &str| files.iter().find(|(known, _)| known == name).map(|(_, path)| path.clone());
-        let tls = (!files.is_empty() || record.skip_tls_verify())
-            .then(|| TlsFiles { ca: file("ca.pem"), cert: file("cert.pem"), key: file("key.pem"), verify: !record.skip_tls_verify() });
-        let host = if record.host().is_empty() { DEFAULT_SOCKET.to_owned() } else { record.host().to_owned() };
+        let file = |name: &str| {
+            files
+                .iter()
+                .find(|(known, _)| known == name)
+                .map(|(_, path)| path.clone())
+        };
+        let tls = (!files.is_empty() || record.skip_tls_verify()).then(|| TlsFiles {
+            ca: file("ca.pem"),
+            cert: file("cert.pem"),
+            key: file("key.pem"),
+            verify: !record.skip_tls_verify(),
+        });
+        let host = if record.host().is_empty() {
+            DEFAULT_SOCKET.to_owned()
+        } else {
+            record.host().to_owned()
+        };
         let endpoint = Endpoint::parse(&host, tls)?;
-        Ok(Target { context, host, endpoint, is_default: false })
+        Ok(Target {
+            context,
+            host,
+            endpoint,
+            is_default: false,
+        })
     }
 
     fn default_target(&self) -> Result<Target, Failure> {
         let host = match self.globals.host.as_slice() {
             [] => env("DOCKER_HOST"),
             [host] => Some(host.clone()),
-            _ => return Err(Failure::new("Failed to initialize: unable to resolve docker endpoint: specify only one -H")),
+            _ => {
+                return Err(Failure::new(
+                    "Failed to initialize: unable to resolve docker endpoint: specify only one -H",
+                ));
+            }
         };
         let is_default = host.is_none();
         let tls = self.tls();
         let host = host.unwrap_or_else(|| DEFAULT_SOCKET.to_owned());
         let endpoint = Endpoint::parse(&host, tls)?;
-        Ok(Target { context: contexts::DEFAULT.into(), host, endpoint, is_default })
+        Ok(Target {
+            context: contexts::DEFAULT.into(),
+            host,
+            endpoint,
+            is_default,
+        })
     }
 
     fn tls(&self) -> Option<TlsFiles> {
@@ -164,13 +197,19 @@ impl Cli {
         if !verify && !self.globals.tls && env("DOCKER_TLS").is_none() {
             return None;
         }
-        let dir = env("DOCKER_CERT_PATH").map_or_else(|| self.config.dir().to_owned(), PathBuf::from);
+        let dir =
+            env("DOCKER_CERT_PATH").map_or_else(|| self.config.dir().to_owned(), PathBuf::from);
         let pick = |given: &Option<String>, name: &str| match given {
             Some(path) => Some(PathBuf::from(path)),
             None => Some(dir.join(name)).filter(|path| path.exists()),
         };
         let g = &self.globals;
-        Some(TlsFiles { ca: pick(&g.tlscacert, "ca.pem"), cert: pick(&g.tlscert, "cert.pem"), key: pick(&g.tlskey, "key.pem"), verify })
+        Some(TlsFiles {
+            ca: pick(&g.tlscacert, "ca.pem"),
+            cert: pick(&g.tlscert, "cert.pem"),
+            key: pick(&g.tlskey, "key.pem"),
+            verify,
+        })
     }
 
     /// The client of that daemon.
@@ -179,7 +218,12 @@ impl Cli {
             return Ok(client);
         }
         let target = self.target()?;
-        let client = Client::new(target.endpoint.clone(), &target.host, env("DOCKER_API_VERSION"), &self.config.headers());
+        let client = Client::new(
+            target.endpoint.clone(),
+            &target.host,
+            env("DOCKER_API_VERSION"),
+            &self.config.headers(),
+        );
         Ok(self.client.get_or_init(|| client))
     }
 
@@ -213,7 +257,8 @@ impl Cli {
 
     /// Detach keys: the flag's, or the configuration's.
     pub fn detach_keys<'a>(&'a self, flag: Option<&'a str>) -> &'a str {
-        flag.filter(|keys| !keys.is_empty()).unwrap_or_else(|| self.config.text("detachKeys"))
+        flag.filter(|keys| !keys.is_empty())
+            .unwrap_or_else(|| self.config.text("detachKeys"))
     }
 }
 

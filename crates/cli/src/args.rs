@@ -19,13 +19,21 @@ pub fn prepare(command: Command, interspersed: bool) -> Command {
         .disable_version_flag(true)
         .disable_help_subcommand(true)
         .args_override_self(true)
-        .arg(Arg::new("help").long("help").help("Print usage").action(ArgAction::SetTrue));
+        .arg(
+            Arg::new("help")
+                .long("help")
+                .help("Print usage")
+                .action(ArgAction::SetTrue),
+        );
     command.mut_args(|arg| prepare_arg(arg, interspersed))
 }
 
 fn prepare_arg(arg: Arg, interspersed: bool) -> Arg {
     if arg.is_positional() {
-        return arg.num_args(0..).required(false).trailing_var_arg(!interspersed);
+        return arg
+            .num_args(0..)
+            .required(false)
+            .trailing_var_arg(!interspersed);
     }
     let tristate = value_name(&arg).as_deref() == Some(TRISTATE);
     if tristate || matches!(arg.get_action(), ArgAction::SetTrue) {
@@ -38,7 +46,9 @@ fn prepare_arg(arg: Arg, interspersed: bool) -> Arg {
             .value_parser(ValueParser::new(|text: &str| strconv::parse_bool(text)))
             .value_name(TRISTATE);
         if !tristate {
-            arg = arg.default_value(default.map_or(Str::from("false"), |text| Str::from(text.to_string_lossy().into_owned())));
+            arg = arg.default_value(default.map_or(Str::from("false"), |text| {
+                Str::from(text.to_string_lossy().into_owned())
+            }));
         }
         return arg;
     }
@@ -47,12 +57,16 @@ fn prepare_arg(arg: Arg, interspersed: bool) -> Arg {
 
 /// The Go name of a flag's type; nothing for a boolean.
 pub fn value_name(arg: &Arg) -> Option<String> {
-    arg.get_value_names().and_then(|names| names.first()).map(|name| name.to_string())
+    arg.get_value_names()
+        .and_then(|names| names.first())
+        .map(|name| name.to_string())
 }
 
 /// Reads `words`. The error is pflag's sentence.
 pub fn parse(command: &mut Command, words: &[String]) -> Result<ArgMatches, String> {
-    command.try_get_matches_from_mut(words).map_err(|error| explain(command, words, &error))
+    command
+        .try_get_matches_from_mut(words)
+        .map_err(|error| explain(command, words, &error))
 }
 
 fn context(error: &clap::Error, kind: ContextKind) -> Option<String> {
@@ -70,18 +84,28 @@ fn explain(command: &Command, words: &[String], error: &clap::Error) -> String {
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
             let value = context(error, ContextKind::InvalidValue).unwrap_or_default();
             match std::error::Error::source(error) {
-                Some(source) => format!("invalid argument {} for {} flag: {source}", strconv::quote(&value), both_names(command, &flag)),
+                Some(source) => format!(
+                    "invalid argument {} for {} flag: {source}",
+                    strconv::quote(&value),
+                    both_names(command, &flag)
+                ),
                 None => missing_value(words, &flag),
             }
         }
-        ErrorKind::NoEquals | ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues | ErrorKind::MissingRequiredArgument => missing_value(words, &flag),
+        ErrorKind::NoEquals
+        | ErrorKind::TooFewValues
+        | ErrorKind::WrongNumberOfValues
+        | ErrorKind::MissingRequiredArgument => missing_value(words, &flag),
         _ => error.to_string(),
     }
 }
 
 /// The word that holds short flag `c`: `-xyz`.
 fn cluster(words: &[String], c: char) -> Option<&str> {
-    words.iter().map(String::as_str).find(|word| word.starts_with('-') && !word.starts_with("--") && word.contains(c))
+    words
+        .iter()
+        .map(String::as_str)
+        .find(|word| word.starts_with('-') && !word.starts_with("--") && word.contains(c))
 }
 
 fn unknown(words: &[String], flag: &str) -> String {
@@ -89,14 +113,21 @@ fn unknown(words: &[String], flag: &str) -> String {
         return format!("unknown flag: --{long}");
     }
     let c = flag.trim_start_matches('-').chars().next().unwrap_or('-');
-    format!("unknown shorthand flag: '{c}' in {}", cluster(words, c).unwrap_or(flag))
+    format!(
+        "unknown shorthand flag: '{c}' in {}",
+        cluster(words, c).unwrap_or(flag)
+    )
 }
 
 /// pflag names the flag as it was typed: the last word, for only there can a value be missing.
 fn missing_value(words: &[String], flag: &str) -> String {
     let last = words.last().map_or("", String::as_str);
     if last.starts_with("--") || !last.starts_with('-') {
-        let name = if last.starts_with("--") { last } else { flag.split([' ', '=']).next().unwrap_or(flag) };
+        let name = if last.starts_with("--") {
+            last
+        } else {
+            flag.split([' ', '=']).next().unwrap_or(flag)
+        };
         return format!("flag needs an argument: {name}");
     }
     let c = last.chars().last().unwrap_or('-');
@@ -105,7 +136,11 @@ fn missing_value(words: &[String], flag: &str) -> String {
 
 /// `"-m, --memory"` of clap's `--memory <bytes>`.
 fn both_names(command: &Command, flag: &str) -> String {
-    let name = flag.split([' ', '=']).next().unwrap_or(flag).trim_end_matches("[");
+    let name = flag
+        .split([' ', '='])
+        .next()
+        .unwrap_or(flag)
+        .trim_end_matches("[");
     let found = command.get_arguments().find(|arg| {
         let long = arg.get_long().map(|long| format!("--{long}"));
         let short = arg.get_short().map(|short| format!("-{short}"));
@@ -147,7 +182,11 @@ mod tests {
     fn read(interspersed: bool, line: &str) -> Result<Flags, String> {
         use clap::FromArgMatches;
         let mut command = prepare(Flags::augment_args(Command::new("run")), interspersed);
-        let words: Vec<String> = line.split(' ').filter(|w| !w.is_empty()).map(str::to_owned).collect();
+        let words: Vec<String> = line
+            .split(' ')
+            .filter(|w| !w.is_empty())
+            .map(str::to_owned)
+            .collect();
         let matches = parse(&mut command, &words)?;
         Flags::from_arg_matches(&matches).map_err(|e| e.to_string())
     }
@@ -160,10 +199,16 @@ mod tests {
         assert_eq!(flags.name.as_deref(), Some("-x"));
         assert_eq!(flags.env, ["A=1", "B=2", "C"]);
         assert_eq!(flags.memory, Some(1 << 20));
-        assert_eq!(flags.args, ["busybox", "sh", "-c", "x", "--name", "y", "--", "z"]);
+        assert_eq!(
+            flags.args,
+            ["busybox", "sh", "-c", "x", "--name", "y", "--", "z"]
+        );
         let flags = read(true, "a -i=false --name=x b --name y -- --c").unwrap();
         assert!(!flags.interactive && flags.init.is_none() && flags.sig_proxy);
-        assert_eq!((flags.name.as_deref(), flags.args), (Some("y"), vec!["a".to_owned(), "b".into(), "--c".into()]));
+        assert_eq!(
+            (flags.name.as_deref(), flags.args),
+            (Some("y"), vec!["a".to_owned(), "b".into(), "--c".into()])
+        );
     }
 
     #[test]
@@ -173,7 +218,13 @@ mod tests {
         assert_eq!(err("-itx x"), "unknown shorthand flag: 'x' in -itx");
         assert_eq!(err("--name"), "flag needs an argument: --name");
         assert_eq!(err("-ie"), "flag needs an argument: 'e' in -ie");
-        assert_eq!(err("-m x busybox"), r#"invalid argument "x" for "-m, --memory" flag: invalid size: 'x'"#);
-        assert_eq!(err("--tty=foo x"), r#"invalid argument "foo" for "-t, --tty" flag: strconv.ParseBool: parsing "foo": invalid syntax"#);
+        assert_eq!(
+            err("-m x busybox"),
+            r#"invalid argument "x" for "-m, --memory" flag: invalid size: 'x'"#
+        );
+        assert_eq!(
+            err("--tty=foo x"),
+            r#"invalid argument "foo" for "-t, --tty" flag: strconv.ParseBool: parsing "foo": invalid syntax"#
+        );
     }
 }

@@ -29,13 +29,20 @@ impl Config {
             Ok(bytes) => match serde_json::from_slice(&bytes) {
                 Ok(fields) => fields,
                 Err(error) => {
-                    eprintln!("WARNING: Error loading config file: {}: {error}", path.display());
+                    eprintln!(
+                        "WARNING: Error loading config file: {}: {error}",
+                        path.display()
+                    );
                     Map::new()
                 }
             },
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Map::new(),
             Err(error) => {
-                eprintln!("WARNING: Error loading config file: open {}: {}", path.display(), crate::failure_text(&error));
+                eprintln!(
+                    "WARNING: Error loading config file: open {}: {}",
+                    path.display(),
+                    crate::failure_text(&error)
+                );
                 Map::new()
             }
         };
@@ -64,18 +71,41 @@ impl Config {
     /// `HttpHeaders`.
     pub fn headers(&self) -> Vec<(String, String)> {
         let headers = self.fields.get("HttpHeaders").and_then(Value::as_object);
-        headers.into_iter().flatten().filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
+        headers
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+            .collect()
     }
 
     /// Environment that `proxies` gives every new container, but for names in `given`.
     pub fn proxy_env(&self, host: &str, given: &[String]) -> Vec<String> {
-        let Some(proxies) = self.fields.get("proxies").and_then(Value::as_object) else { return Vec::new() };
-        let Some(proxy) = proxies.get(host).or_else(|| proxies.get("default")) else { return Vec::new() };
+        let Some(proxies) = self.fields.get("proxies").and_then(Value::as_object) else {
+            return Vec::new();
+        };
+        let Some(proxy) = proxies.get(host).or_else(|| proxies.get("default")) else {
+            return Vec::new();
+        };
         let mut env = Vec::new();
-        for (key, name) in [("httpProxy", "HTTP_PROXY"), ("httpsProxy", "HTTPS_PROXY"), ("noProxy", "NO_PROXY"), ("ftpProxy", "FTP_PROXY"), ("allProxy", "ALL_PROXY")] {
-            let Some(value) = proxy.get(key).and_then(Value::as_str).filter(|value| !value.is_empty()) else { continue };
+        for (key, name) in [
+            ("httpProxy", "HTTP_PROXY"),
+            ("httpsProxy", "HTTPS_PROXY"),
+            ("noProxy", "NO_PROXY"),
+            ("ftpProxy", "FTP_PROXY"),
+            ("allProxy", "ALL_PROXY"),
+        ] {
+            let Some(value) = proxy
+                .get(key)
+                .and_then(Value::as_str)
+                .filter(|value| !value.is_empty())
+            else {
+                continue;
+            };
             for name in [name.to_owned(), name.to_lowercase()] {
-                if !given.iter().any(|known| known.split('=').next() == Some(&name)) {
+                if !given
+                    .iter()
+                    .any(|known| known.split('=').next() == Some(&name))
+                {
                     env.push(format!("{name}={value}"));
                 }
             }
@@ -88,9 +118,18 @@ impl Config {
         std::fs::create_dir_all(&self.dir)?;
         let _ = std::fs::set_permissions(&self.dir, std::fs::Permissions::from_mode(0o700));
         let path = self.dir.join("config.json");
-        let temporary = self.dir.join(format!("config.json{}", rand::random::<u32>()));
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        let written = file.write_all(json::indented(&self.fields, "\t").as_bytes()).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&temporary, &path));
+        let temporary = self
+            .dir
+            .join(format!("config.json{}", rand::random::<u32>()));
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        let written = file
+            .write_all(json::indented(&self.fields, "\t").as_bytes())
+            .and_then(|()| file.sync_all())
+            .and_then(|()| std::fs::rename(&temporary, &path));
         if let Err(error) = written {
             let _ = std::fs::remove_file(&temporary);
             return Err(error.into());
@@ -99,8 +138,13 @@ impl Config {
     }
 
     fn helper(&self, registry: &str) -> Option<&str> {
-        let own = self.fields.get("credHelpers").and_then(|helpers| helpers.get(registry)).and_then(Value::as_str);
-        own.or_else(|| Some(self.text("credsStore"))).filter(|name| !name.is_empty())
+        let own = self
+            .fields
+            .get("credHelpers")
+            .and_then(|helpers| helpers.get(registry))
+            .and_then(Value::as_str);
+        own.or_else(|| Some(self.text("credsStore")))
+            .filter(|name| !name.is_empty())
     }
 
     /// Credentials of `registry` as an `AuthConfig`, or an empty one.
@@ -109,21 +153,49 @@ impl Config {
             return helper_get(helper, registry);
         }
         let auths = self.fields.get("auths").and_then(Value::as_object);
-        let found = auths.and_then(|auths| auths.get(registry).or_else(|| auths.iter().find(|(key, _)| host_of(key) == registry).map(|(_, value)| value)));
-        Ok(found.map_or_else(|| json!({"serveraddress": registry}), |entry| decode_auth(registry, entry)))
+        let found = auths.and_then(|auths| {
+            auths.get(registry).or_else(|| {
+                auths
+                    .iter()
+                    .find(|(key, _)| host_of(key) == registry)
+                    .map(|(_, value)| value)
+            })
+        });
+        Ok(found.map_or_else(
+            || json!({"serveraddress": registry}),
+            |entry| decode_auth(registry, entry),
+        ))
     }
 
     /// All credentials by registry, for builds and `search`.
     pub fn all_auths(&self) -> Map<String, Value> {
         let auths = self.fields.get("auths").and_then(Value::as_object);
-        auths.into_iter().flatten().map(|(registry, entry)| (registry.clone(), decode_auth(registry, entry))).collect()
+        auths
+            .into_iter()
+            .flatten()
+            .map(|(registry, entry)| (registry.clone(), decode_auth(registry, entry)))
+            .collect()
     }
 
     /// Keeps credentials; the answer says whether they lie in the file in the clear.
-    pub fn store_auth(&mut self, registry: &str, user: &str, password: &str, identity_token: &str) -> Result<bool, Failure> {
+    pub fn store_auth(
+        &mut self,
+        registry: &str,
+        user: &str,
+        password: &str,
+        identity_token: &str,
+    ) -> Result<bool, Failure> {
         if let Some(helper) = self.helper(registry).map(str::to_owned) {
-            let (user, secret) = if identity_token.is_empty() { (user, password) } else { ("<token>", identity_token) };
-            run_helper(&helper, "store", &json!({"ServerURL": registry, "Username": user, "Secret": secret}).to_string())?;
+            let (user, secret) = if identity_token.is_empty() {
+                (user, password)
+            } else {
+                ("<token>", identity_token)
+            };
+            run_helper(
+                &helper,
+                "store",
+                &json!({"ServerURL": registry, "Username": user, "Secret": secret}).to_string(),
+            )?;
             self.auths().insert(registry.into(), json!({}));
             self.save()?;
             return Ok(false);
@@ -151,7 +223,11 @@ impl Config {
 
     /// Whether there are credentials for `registry` in the file.
     pub fn has_auth(&self, registry: &str) -> bool {
-        self.helper(registry).is_some() || self.fields.get("auths").is_some_and(|auths| auths.get(registry).is_some())
+        self.helper(registry).is_some()
+            || self
+                .fields
+                .get("auths")
+                .is_some_and(|auths| auths.get(registry).is_some())
     }
 
     fn auths(&mut self) -> &mut Map<String, Value> {
@@ -167,13 +243,19 @@ impl Config {
 }
 
 fn host_of(key: &str) -> &str {
-    let rest = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
+    let rest = key
+        .strip_prefix("https://")
+        .or_else(|| key.strip_prefix("http://"))
+        .unwrap_or(key);
     rest.split('/').next().unwrap_or(rest)
 }
 
 fn decode_auth(registry: &str, entry: &Value) -> Value {
     let mut out = entry.as_object().cloned().unwrap_or_default();
-    let decoded = out.shift_remove("auth").and_then(|auth| STANDARD.decode(auth.as_str()?).ok()).and_then(|bytes| String::from_utf8(bytes).ok());
+    let decoded = out
+        .shift_remove("auth")
+        .and_then(|auth| STANDARD.decode(auth.as_str()?).ok())
+        .and_then(|bytes| String::from_utf8(bytes).ok());
     if let Some((user, password)) = decoded.as_deref().and_then(|text| text.split_once(':')) {
         out.insert("username".into(), user.into());
         out.insert("password".into(), password.trim_end_matches('\0').into());
@@ -189,9 +271,20 @@ pub fn encode_auth(auth: &Value) -> String {
 
 fn run_helper(helper: &str, action: &str, input: &str) -> Result<String, Failure> {
     let program = format!("docker-credential-{helper}");
-    let fail = |error: String| Failure::new(format!("error getting credentials - err: {error}, out: ``"));
-    let spawned = Command::new(&program).arg(action).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn();
-    let mut child = spawned.map_err(|error| fail(format!("exec: \"{program}\": {}", crate::failure_text(&error))))?;
+    let fail =
+        |error: String| Failure::new(format!("error getting credentials - err: {error}, out: ``"));
+    let spawned = Command::new(&program)
+        .arg(action)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn();
+    let mut child = spawned.map_err(|error| {
+        fail(format!(
+            "exec: \"{program}\": {}",
+            crate::failure_text(&error)
+        ))
+    })?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(input.as_bytes())?;
     }
@@ -201,7 +294,11 @@ fn run_helper(helper: &str, action: &str, input: &str) -> Result<String, Failure
         if text.trim() == "credentials not found in native keychain" {
             return Ok(String::new());
         }
-        return Err(Failure::new(format!("error getting credentials - err: {}, out: `{}`", output.status, text.trim())));
+        return Err(Failure::new(format!(
+            "error getting credentials - err: {}, out: `{}`",
+            output.status,
+            text.trim()
+        )));
     }
     Ok(text)
 }
@@ -209,7 +306,13 @@ fn run_helper(helper: &str, action: &str, input: &str) -> Result<String, Failure
 fn helper_get(helper: &str, registry: &str) -> Result<Value, Failure> {
     let text = run_helper(helper, "get", registry)?;
     let answer: Value = serde_json::from_str(&text).unwrap_or_else(|_| json!({}));
-    let part = |key: &str| answer.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
+    let part = |key: &str| {
+        answer
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or("")
+            .to_owned()
+    };
     let (user, secret) = (part("Username"), part("Secret"));
     Ok(match user.as_str() {
         "" if secret.is_empty() => json!({"serveraddress": registry}),
@@ -225,22 +328,45 @@ mod tests {
     #[test]
     fn credentials_survive_a_round_trip() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("config.json"), r#"{"psFormat": "x", "other": [1]}"#).unwrap();
+        std::fs::write(
+            dir.path().join("config.json"),
+            r#"{"psFormat": "x", "other": [1]}"#,
+        )
+        .unwrap();
         let mut config = Config::load(dir.path().into());
         assert!(config.store_auth("reg:5000", "me", "pa:ss", "").unwrap());
         let again = Config::load(dir.path().into());
         assert_eq!(again.text("psFormat"), "x");
         assert_eq!(again.fields["other"], json!([1]));
         let auth = again.auth("reg:5000").unwrap();
-        assert_eq!((auth["username"].as_str(), auth["password"].as_str()), (Some("me"), Some("pa:ss")));
-        assert_eq!(std::fs::metadata(dir.path().join("config.json")).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            (auth["username"].as_str(), auth["password"].as_str()),
+            (Some("me"), Some("pa:ss"))
+        );
+        assert_eq!(
+            std::fs::metadata(dir.path().join("config.json"))
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o777,
+            0o600
+        );
         assert!(config.erase_auth("reg:5000").unwrap() && !config.erase_auth("reg:5000").unwrap());
     }
 
     #[test]
     fn proxies_become_environment() {
-        let fields = json!({"proxies": {"default": {"httpProxy": "http://p"}}}).as_object().cloned().unwrap();
-        let config = Config { dir: PathBuf::new(), fields };
-        assert_eq!(config.proxy_env("unix:///x", &["http_proxy=y".into()]), ["HTTP_PROXY=http://p"]);
+        let fields = json!({"proxies": {"default": {"httpProxy": "http://p"}}})
+            .as_object()
+            .cloned()
+            .unwrap();
+        let config = Config {
+            dir: PathBuf::new(),
+            fields,
+        };
+        assert_eq!(
+            config.proxy_env("unix:///x", &["http_proxy=y".into()]),
+            ["HTTP_PROXY=http://p"]
+        );
     }
 }

@@ -27,12 +27,16 @@ pub struct Context {
 impl Context {
     /// The daemon's host.
     pub fn host(&self) -> &str {
-        self.meta["Endpoints"]["docker"]["Host"].as_str().unwrap_or("")
+        self.meta["Endpoints"]["docker"]["Host"]
+            .as_str()
+            .unwrap_or("")
     }
 
     /// Whether the daemon's certificate goes unchecked.
     pub fn skip_tls_verify(&self) -> bool {
-        self.meta["Endpoints"]["docker"]["SkipTLSVerify"].as_bool().unwrap_or(false)
+        self.meta["Endpoints"]["docker"]["SkipTLSVerify"]
+            .as_bool()
+            .unwrap_or(false)
     }
 
     /// What its owner says about it.
@@ -43,7 +47,11 @@ impl Context {
 
 /// `meta.json` of a new context.
 pub fn meta(name: &str, description: &str, host: &str, skip_tls_verify: bool) -> Value {
-    let metadata = if description.is_empty() { json!({}) } else { json!({"Description": description}) };
+    let metadata = if description.is_empty() {
+        json!({})
+    } else {
+        json!({"Description": description})
+    };
     json!({"Name": name, "Metadata": metadata, "Endpoints": {"docker": {"Host": host, "SkipTLSVerify": skip_tls_verify}}})
 }
 
@@ -57,17 +65,23 @@ pub fn check_name(name: &str) -> Result<(), Failure> {
     }
     let valid = name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.len() > 1
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.+-".contains(c));
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_.+-".contains(c));
     if valid {
         return Ok(());
     }
-    Err(Failure::new(format!("context name {name:?} is invalid, names are validated against regexp \"^[a-zA-Z0-9][a-zA-Z0-9_.+-]+$\"")))
+    Err(Failure::new(format!(
+        "context name {name:?} is invalid, names are validated against regexp \"^[a-zA-Z0-9][a-zA-Z0-9_.+-]+$\""
+    )))
 }
 
 impl Store {
     /// The store in `<config>/contexts`.
     pub fn new(config: &Path) -> Store {
-        Store { root: config.join("contexts") }
+        Store {
+            root: config.join("contexts"),
+        }
     }
 
     fn folder(&self, name: &str) -> String {
@@ -87,19 +101,39 @@ impl Store {
     /// One context.
     pub fn get(&self, name: &str) -> Result<Context, Failure> {
         let path = self.meta_dir(name).join("meta.json");
-        let bytes = std::fs::read(&path)
-            .map_err(|error| Failure::new(format!("context {name:?}: context not found: open {}: {}", path.display(), failure_text(&error))))?;
-        let meta = serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("context {name:?}: {}: {error}", path.display())))?;
-        Ok(Context { name: name.to_owned(), meta })
+        let bytes = std::fs::read(&path).map_err(|error| {
+            Failure::new(format!(
+                "context {name:?}: context not found: open {}: {}",
+                path.display(),
+                failure_text(&error)
+            ))
+        })?;
+        let meta = serde_json::from_slice(&bytes).map_err(|error| {
+            Failure::new(format!("context {name:?}: {}: {error}", path.display()))
+        })?;
+        Ok(Context {
+            name: name.to_owned(),
+            meta,
+        })
     }
 
     /// All contexts but the default one, by name.
     pub fn list(&self) -> Vec<Context> {
-        let Ok(folders) = std::fs::read_dir(self.root.join("meta")) else { return Vec::new() };
+        let Ok(folders) = std::fs::read_dir(self.root.join("meta")) else {
+            return Vec::new();
+        };
         let mut list: Vec<Context> = folders
             .flatten()
-            .filter_map(|folder| serde_json::from_slice::<Value>(&std::fs::read(folder.path().join("meta.json")).ok()?).ok())
-            .map(|meta| Context { name: meta["Name"].as_str().unwrap_or("").to_owned(), meta })
+            .filter_map(|folder| {
+                serde_json::from_slice::<Value>(
+                    &std::fs::read(folder.path().join("meta.json")).ok()?,
+                )
+                .ok()
+            })
+            .map(|meta| Context {
+                name: meta["Name"].as_str().unwrap_or("").to_owned(),
+                meta,
+            })
             .collect();
         list.sort_by(|a, b| a.name.cmp(&b.name));
         list
@@ -133,8 +167,13 @@ impl Store {
 
     /// A context's TLS files by name.
     pub fn tls_files(&self, name: &str) -> Vec<(String, PathBuf)> {
-        let Ok(files) = std::fs::read_dir(self.tls_dir(name).join("docker")) else { return Vec::new() };
-        let mut list: Vec<_> = files.flatten().map(|file| (file.file_name().to_string_lossy().into_owned(), file.path())).collect();
+        let Ok(files) = std::fs::read_dir(self.tls_dir(name).join("docker")) else {
+            return Vec::new();
+        };
+        let mut list: Vec<_> = files
+            .flatten()
+            .map(|file| (file.file_name().to_string_lossy().into_owned(), file.path()))
+            .collect();
         list.sort();
         list
     }
@@ -149,13 +188,30 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(dir.path());
         assert!(store.get("nope").unwrap_err().to_string().contains("/contexts/meta/ca3704aa0b06f5954c79ee837faa152d84d6b2d42838f0637a15eda8337dbdce/meta.json: no such file or directory"));
-        store.put("a1", &meta("a1", "d", "tcp://x:1", true), &[("ca.pem".into(), b"c".to_vec())]).unwrap();
+        store
+            .put(
+                "a1",
+                &meta("a1", "d", "tcp://x:1", true),
+                &[("ca.pem".into(), b"c".to_vec())],
+            )
+            .unwrap();
         let context = store.get("a1").unwrap();
-        assert_eq!((context.host(), context.description(), context.skip_tls_verify()), ("tcp://x:1", "d", true));
+        assert_eq!(
+            (
+                context.host(),
+                context.description(),
+                context.skip_tls_verify()
+            ),
+            ("tcp://x:1", "d", true)
+        );
         assert_eq!(store.list().len(), 1);
         assert_eq!(store.tls_files("a1").len(), 1);
         store.remove("a1").unwrap();
         assert!(store.list().is_empty() && store.tls_files("a1").is_empty());
-        assert!(check_name("default").is_err() && check_name("-x").is_err() && check_name("ok.1").is_ok());
+        assert!(
+            check_name("default").is_err()
+                && check_name("-x").is_err()
+                && check_name("ok.1").is_ok()
+        );
     }
 }

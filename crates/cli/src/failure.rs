@@ -27,12 +27,18 @@ pub enum Failure {
 impl Failure {
     /// A message with exit code 1, as most commands fail.
     pub fn new(message: impl Into<String>) -> Self {
-        Failure::Told { status: 1, message: message.into() }
+        Failure::Told {
+            status: 1,
+            message: message.into(),
+        }
     }
 
     /// A message with another exit code.
     pub fn with_status(status: i32, message: impl Into<String>) -> Self {
-        Failure::Told { status, message: message.into() }
+        Failure::Told {
+            status,
+            message: message.into(),
+        }
     }
 
     /// The exit code.
@@ -78,6 +84,10 @@ impl Failures {
 
     /// Fails with all messages, one per line, if there are any.
     pub fn outcome(self) -> Outcome {
-        if self.0.is_empty() { Ok(0) } else { Err(Failure::new(self.0.join("\n"))) }
+        if self.0.is_empty() {
+            Ok(0)
+        } else {
+            Err(Failure::new(self.0.join("\n")))
+        }
     }
 }

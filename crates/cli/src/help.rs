@@ -15,7 +15,9 @@ pub fn width() -> usize {
 /// One line or more per visible flag, sorted by name.
 pub fn flag_usages(command: &Command, width: usize) -> String {
     let visible = |arg: &&Arg| {
-        let shows_help = command.get_arguments().any(|arg| arg.get_short() == Some('h'));
+        let shows_help = command
+            .get_arguments()
+            .any(|arg| arg.get_short() == Some('h'));
         !arg.is_positional() && !arg.is_hide_set() && (arg.get_long() != Some("help") || shows_help)
     };
     let mut args: Vec<&Arg> = command.get_arguments().filter(visible).collect();
@@ -26,7 +28,11 @@ pub fn flag_usages(command: &Command, width: usize) -> String {
     let mut out = String::new();
     for (arg, head) in args.iter().zip(&heads) {
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-        out.push_str(&format!("{head}{}{}\n", " ".repeat(indent - head.len()), wrap(indent, width - 1, &help)));
+        out.push_str(&format!(
+            "{head}{}{}\n",
+            " ".repeat(indent - head.len()),
+            wrap(indent, width - 1, &help)
+        ));
     }
     out
 }
@@ -80,7 +86,9 @@ fn wrap_one(room: usize, slop: usize, text: &str) -> (&str, &str) {
         end -= 1;
     }
     let head = &text[..end];
-    let Some(space) = head.rfind([' ', '\t', '\n']).filter(|&at| at > 0) else { return (text, "") };
+    let Some(space) = head.rfind([' ', '\t', '\n']).filter(|&at| at > 0) else {
+        return (text, "");
+    };
     match head.rfind('\n') {
         Some(newline) if newline > 0 && newline < space => (&text[..newline], &text[newline + 1..]),
         _ => (&text[..space], &text[space + 1..]),

@@ -25,7 +25,12 @@ use registry::{check_arity, command_help, find, flag_error, group_help, root_hel
 
 /// Runs the command line of `arguments` (the program's name first) and gives the exit code.
 pub fn main(arguments: &[String]) -> i32 {
-    let name = arguments.first().map_or("hull", String::as_str).rsplit('/').next().unwrap_or("hull");
+    let name = arguments
+        .first()
+        .map_or("hull", String::as_str)
+        .rsplit('/')
+        .next()
+        .unwrap_or("hull");
     let bin = if name == "docker" { "docker" } else { "hull" };
     match dispatch(bin, arguments.get(1..).unwrap_or(&[])) {
         Ok(status) => status,
@@ -40,14 +45,20 @@ pub fn main(arguments: &[String]) -> i32 {
 
 fn dispatch(bin: &str, words: &[String]) -> Outcome {
     let mut command = globals_command();
-    let matches = args::parse(&mut command, words).map_err(|error| flag_error(&error, &format!("{bin} [OPTIONS] COMMAND [ARG...]"), bin))?;
+    let matches = args::parse(&mut command, words)
+        .map_err(|error| flag_error(&error, &format!("{bin} [OPTIONS] COMMAND [ARG...]"), bin))?;
     let asks_help = matches.get_flag("help");
-    let globals = Globals::from_arg_matches(&matches).map_err(|error| Failure::new(error.to_string()))?;
+    let globals =
+        Globals::from_arg_matches(&matches).map_err(|error| Failure::new(error.to_string()))?;
     let words = globals.words.clone();
     let mut cli = Cli::new(bin, globals);
     if cli.globals.version {
         let name = if bin == "docker" { "Docker" } else { "Hull" };
-        cli.line(format!("{name} version {}, build {}", env!("CARGO_PKG_VERSION"), build()))?;
+        cli.line(format!(
+            "{name} version {}, build {}",
+            env!("CARGO_PKG_VERSION"),
+            build()
+        ))?;
         return Ok(0);
     }
     match words.first().map(String::as_str) {
@@ -69,15 +80,22 @@ pub fn build() -> &'static str {
 }
 
 fn run(cli: &mut Cli, words: &[String]) -> Outcome {
-    let Some((entry, used)) = find(commands::ENTRIES, commands::GROUPS, words) else { return show_group(cli, words) };
+    let Some((entry, used)) = find(commands::ENTRIES, commands::GROUPS, words) else {
+        return show_group(cli, words);
+    };
     let path = format!("{} {}", cli.bin, words[..used].join(" "));
     let mut command = entry.command();
-    let matches = args::parse(&mut command, &words[used..]).map_err(|error| flag_error(&error, &entry.use_line(&path), &path))?;
+    let matches = args::parse(&mut command, &words[used..])
+        .map_err(|error| flag_error(&error, &entry.use_line(&path), &path))?;
     if matches.get_flag("help") {
         cli.out(command_help(&cli.bin, entry, &path))?;
         return Ok(0);
     }
-    let count = matches.try_get_many::<String>("args").ok().flatten().map_or(0, |values| values.len());
+    let count = matches
+        .try_get_many::<String>("args")
+        .ok()
+        .flatten()
+        .map_or(0, |values| values.len());
     check_arity(&cli.bin, entry, &path, count)?;
     cli.command_path = path;
     (entry.call)(cli, &matches)
@@ -87,7 +105,10 @@ fn run(cli: &mut Cli, words: &[String]) -> Outcome {
 fn show_group(cli: &Cli, words: &[String]) -> Outcome {
     let bin = &cli.bin;
     let Some(group) = commands::GROUPS.iter().find(|group| group.name == words[0]) else {
-        return Err(Failure::new(format!("{bin}: unknown command: {bin} {}\n\nRun '{bin} --help' for more information", words[0])));
+        return Err(Failure::new(format!(
+            "{bin}: unknown command: {bin} {}\n\nRun '{bin} --help' for more information",
+            words[0]
+        )));
     };
     match words.get(1).map(String::as_str) {
         None | Some("--help" | "-h" | "help") => {
@@ -98,13 +119,18 @@ fn show_group(cli: &Cli, words: &[String]) -> Outcome {
             let path = format!("{bin} {}", group.name);
             let message = match flag.strip_prefix("--") {
                 Some(long) => format!("unknown flag: --{}", long.split('=').next().unwrap_or(long)),
-                None => format!("unknown shorthand flag: '{}' in {flag}", flag.chars().nth(1).unwrap_or('-')),
+                None => format!(
+                    "unknown shorthand flag: '{}' in {flag}",
+                    flag.chars().nth(1).unwrap_or('-')
+                ),
             };
             Err(flag_error(&message, &path, &path))
         }
         Some(unknown) => {
             let path = format!("{bin} {}", group.name);
-            Err(Failure::new(format!("{bin}: unknown command: {path} {unknown}\n\nUsage:  {path}\n\nRun '{path} --help' for more information")))
+            Err(Failure::new(format!(
+                "{bin}: unknown command: {path} {unknown}\n\nUsage:  {path}\n\nRun '{path} --help' for more information"
+            )))
         }
     }
 }
@@ -113,12 +139,18 @@ fn show_help(cli: &Cli, words: &[String]) -> Outcome {
     let bin = &cli.bin;
     let text = if let Some((entry, used)) = find(commands::ENTRIES, commands::GROUPS, words) {
         command_help(bin, entry, &format!("{bin} {}", words[..used].join(" ")))
-    } else if let Some(group) = words.first().and_then(|word| commands::GROUPS.iter().find(|group| group.name == word)) {
+    } else if let Some(group) = words
+        .first()
+        .and_then(|word| commands::GROUPS.iter().find(|group| group.name == word))
+    {
         group_help(bin, commands::ENTRIES, group)
     } else if words.is_empty() {
         root_help(bin, commands::ENTRIES, commands::GROUPS, &globals_command())
     } else {
-        return Err(Failure::new(format!("unknown help topic: {}", words.join(" "))));
+        return Err(Failure::new(format!(
+            "unknown help topic: {}",
+            words.join(" ")
+        )));
     };
     cli.out(text)?;
     Ok(0)
@@ -129,5 +161,8 @@ pub fn failure_text(error: &std::io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     let mut chars = text.chars();
-    chars.next().map(|first| first.to_lowercase().collect::<String>() + chars.as_str()).unwrap_or_default()
+    chars
+        .next()
+        .map(|first| first.to_lowercase().collect::<String>() + chars.as_str())
+        .unwrap_or_default()
 }

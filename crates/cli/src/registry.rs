@@ -48,8 +48,22 @@ pub struct Entry {
 
 impl Entry {
     /// An entry for command `A`.
-    pub const fn new<A: Run>(paths: &'static [&'static str], usage: &'static str, about: &'static str, arity: Arity) -> Entry {
-        Entry { paths, usage, about, arity, interspersed: true, hidden: false, augment: A::augment_args, call: call::<A> }
+    pub const fn new<A: Run>(
+        paths: &'static [&'static str],
+        usage: &'static str,
+        about: &'static str,
+        arity: Arity,
+    ) -> Entry {
+        Entry {
+            paths,
+            usage,
+            about,
+            arity,
+            interspersed: true,
+            hidden: false,
+            augment: A::augment_args,
+            call: call::<A>,
+        }
     }
 
     /// Flags end at the first argument, as in `run IMAGE COMMAND --its-flag`.
@@ -66,18 +80,27 @@ impl Entry {
 
     /// Its flags, ready to be read.
     pub fn command(&self) -> Command {
-        args::prepare((self.augment)(Command::new(self.paths[0])), self.interspersed)
+        args::prepare(
+            (self.augment)(Command::new(self.paths[0])),
+            self.interspersed,
+        )
     }
 
     /// `hull container ls [OPTIONS]`.
     pub fn use_line(&self, path: &str) -> String {
-        if self.usage.is_empty() { path.to_owned() } else { format!("{path} {}", self.usage) }
+        if self.usage.is_empty() {
+            path.to_owned()
+        } else {
+            format!("{path} {}", self.usage)
+        }
     }
 }
 
 fn call<A: Run>(cli: &Cli, matches: &ArgMatches) -> Outcome {
     let parsed = A::from_arg_matches(matches).map_err(|error| Failure::new(error.to_string()))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let outcome = runtime.block_on(parsed.run(cli));
     // A blocked read of stdin must not keep us from leaving.
     runtime.shutdown_background();
@@ -95,13 +118,23 @@ pub struct Group {
 }
 
 /// The command that `words` begin with, and how many of them name it.
-pub fn find<'e>(entries: &'e [Entry], groups: &[Group], words: &[String]) -> Option<(&'e Entry, usize)> {
+pub fn find<'e>(
+    entries: &'e [Entry],
+    groups: &[Group],
+    words: &[String],
+) -> Option<(&'e Entry, usize)> {
     let first = words.first()?;
     if groups.iter().any(|group| group.name == first) {
         let path = format!("{first} {}", words.get(1)?);
-        return entries.iter().find(|entry| entry.paths.contains(&path.as_str())).map(|entry| (entry, 2));
+        return entries
+            .iter()
+            .find(|entry| entry.paths.contains(&path.as_str()))
+            .map(|entry| (entry, 2));
     }
-    entries.iter().find(|entry| entry.paths.contains(&first.as_str())).map(|entry| (entry, 1))
+    entries
+        .iter()
+        .find(|entry| entry.paths.contains(&first.as_str()))
+        .map(|entry| (entry, 1))
 }
 
 /// Docker's sentence for a wrong number of arguments.
@@ -110,26 +143,48 @@ pub fn check_arity(bin: &str, entry: &Entry, path: &str, count: usize) -> Result
     let (fits, what, hint) = match entry.arity {
         Arity::None => (count == 0, "accepts no arguments".to_owned(), "Run"),
         Arity::Exactly(n) => (count == n, format!("requires {n} {}", plural(n)), "Run"),
-        Arity::AtLeast(n) => (count >= n, format!("requires at least {n} {}", plural(n)), "See"),
-        Arity::AtMost(n) => (count <= n, format!("requires at most {n} {}", plural(n)), "Run"),
-        Arity::Between(a, b) => ((a..=b).contains(&count), format!("requires at least {a} and at most {b} {}", plural(b)), "Run"),
+        Arity::AtLeast(n) => (
+            count >= n,
+            format!("requires at least {n} {}", plural(n)),
+            "See",
+        ),
+        Arity::AtMost(n) => (
+            count <= n,
+            format!("requires at most {n} {}", plural(n)),
+            "Run",
+        ),
+        Arity::Between(a, b) => (
+            (a..=b).contains(&count),
+            format!("requires at least {a} and at most {b} {}", plural(b)),
+            "Run",
+        ),
     };
     if fits {
         return Ok(());
     }
-    Err(Failure::new(format!("{bin}: '{path}' {what}\n\nUsage:  {}\n\n{hint} '{path} --help' for more information", entry.use_line(path))))
+    Err(Failure::new(format!(
+        "{bin}: '{path}' {what}\n\nUsage:  {}\n\n{hint} '{path} --help' for more information",
+        entry.use_line(path)
+    )))
 }
 
 /// pflag's sentence with the usage line after it.
 pub fn flag_error(message: &str, use_line: &str, path: &str) -> Failure {
-    Failure::with_status(125, format!("{message}\n\nUsage:  {use_line}\n\nRun '{path} --help' for more information"))
+    Failure::with_status(
+        125,
+        format!("{message}\n\nUsage:  {use_line}\n\nRun '{path} --help' for more information"),
+    )
 }
 
 /// Help of one command.
 pub fn command_help(bin: &str, entry: &Entry, path: &str) -> String {
     let mut out = format!("Usage:  {}\n\n{}\n", entry.use_line(path), entry.about);
     if entry.paths.len() > 1 {
-        let names: Vec<String> = entry.paths.iter().map(|path| format!("{bin} {path}")).collect();
+        let names: Vec<String> = entry
+            .paths
+            .iter()
+            .map(|path| format!("{bin} {path}"))
+            .collect();
         out.push_str(&format!("\nAliases:\n  {}\n", names.join(", ")));
     }
     let flags = help::flag_usages(&entry.command(), help::width());
@@ -147,40 +202,81 @@ pub fn group_help(bin: &str, entries: &[Entry], group: &Group) -> String {
     let mut rows: Vec<(&str, &str)> = entries
         .iter()
         .filter(|entry| !entry.hidden)
-        .filter_map(|entry| Some((entry.paths.iter().find_map(|path| path.strip_prefix(&prefix))?, entry.about)))
+        .filter_map(|entry| {
+            Some((
+                entry
+                    .paths
+                    .iter()
+                    .find_map(|path| path.strip_prefix(&prefix))?,
+                entry.about,
+            ))
+        })
         .collect();
     rows.sort_unstable();
     push_rows(&mut out, &rows);
-    out.push_str(&format!("\nRun '{path} COMMAND --help' for more information on a command.\n"));
+    out.push_str(&format!(
+        "\nRun '{path} COMMAND --help' for more information on a command.\n"
+    ));
     out
 }
 
 /// Commands that the root's help shows first, in this order.
-const COMMON: [&str; 12] = ["run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "search", "version", "info"];
+const COMMON: [&str; 12] = [
+    "run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "search", "version",
+    "info",
+];
 
 /// Help of the program.
 pub fn root_help(bin: &str, entries: &[Entry], groups: &[Group], globals: &Command) -> String {
     let mut top: Vec<(&str, &str)> = entries
         .iter()
         .filter(|entry| !entry.hidden)
-        .flat_map(|entry| entry.paths.iter().filter(|path| !path.contains(' ')).map(|path| (*path, entry.about)))
+        .flat_map(|entry| {
+            entry
+                .paths
+                .iter()
+                .filter(|path| !path.contains(' '))
+                .map(|path| (*path, entry.about))
+        })
         .collect();
     top.sort_unstable();
-    let common: Vec<(&str, &str)> = COMMON.iter().filter_map(|name| top.iter().find(|(known, _)| known == name).copied()).collect();
+    let common: Vec<(&str, &str)> = COMMON
+        .iter()
+        .filter_map(|name| top.iter().find(|(known, _)| known == name).copied())
+        .collect();
     top.retain(|(name, _)| !COMMON.contains(name));
-    let management: Vec<(&str, &str)> = groups.iter().filter(|group| !group.hidden).map(|group| (group.name, group.about)).collect();
-    let mut out = format!("Usage:  {bin} [OPTIONS] COMMAND\n\nA self-sufficient runtime for containers\n");
-    for (title, rows) in [("Common Commands", common), ("Management Commands", management), ("Commands", top)] {
+    let management: Vec<(&str, &str)> = groups
+        .iter()
+        .filter(|group| !group.hidden)
+        .map(|group| (group.name, group.about))
+        .collect();
+    let mut out =
+        format!("Usage:  {bin} [OPTIONS] COMMAND\n\nA self-sufficient runtime for containers\n");
+    for (title, rows) in [
+        ("Common Commands", common),
+        ("Management Commands", management),
+        ("Commands", top),
+    ] {
         out.push_str(&format!("\n{title}:\n"));
         push_rows(&mut out, &rows);
     }
-    out.push_str(&format!("\nGlobal Options:\n{}", help::flag_usages(globals, help::width())));
-    out.push_str(&format!("\nRun '{bin} COMMAND --help' for more information on a command.\n"));
+    out.push_str(&format!(
+        "\nGlobal Options:\n{}",
+        help::flag_usages(globals, help::width())
+    ));
+    out.push_str(&format!(
+        "\nRun '{bin} COMMAND --help' for more information on a command.\n"
+    ));
     out
 }
 
 fn push_rows(out: &mut String, rows: &[(&str, &str)]) {
-    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max(11);
+    let width = rows
+        .iter()
+        .map(|(name, _)| name.len())
+        .max()
+        .unwrap_or(0)
+        .max(11);
     for (name, about) in rows {
         out.push_str(&format!("  {name:width$} {about}\n"));
     }

@@ -25,7 +25,11 @@ pub struct Answer {
 impl Answer {
     pub(crate) fn new(response: http::Response<Incoming>) -> Self {
         let (head, body) = response.into_parts();
-        Answer { status: head.status.as_u16(), headers: head.headers, body }
+        Answer {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body,
+        }
     }
 
     /// A header as text.
@@ -64,7 +68,11 @@ impl Answer {
 
     /// The body as a stream of JSON values.
     pub fn json_stream(self) -> JsonStream {
-        JsonStream { answer: self, buffer: BytesMut::new(), ended: false }
+        JsonStream {
+            answer: self,
+            buffer: BytesMut::new(),
+            ended: false,
+        }
     }
 }
 
@@ -84,14 +92,17 @@ impl JsonStream {
                 self.buffer.advance(1);
             }
             if !self.buffer.is_empty() {
-                let mut values = serde_json::Deserializer::from_slice(&self.buffer).into_iter::<T>();
+                let mut values =
+                    serde_json::Deserializer::from_slice(&self.buffer).into_iter::<T>();
                 match values.next() {
                     Some(Ok(value)) => {
                         let used = values.byte_offset();
                         self.buffer.advance(used);
                         return Ok(Some(value));
                     }
-                    Some(Err(error)) if !error.is_eof() || self.ended => return Err(Error::Answer(error.to_string())),
+                    Some(Err(error)) if !error.is_eof() || self.ended => {
+                        return Err(Error::Answer(error.to_string()));
+                    }
                     Some(Err(_)) | None => {}
                 }
             }
@@ -99,7 +110,9 @@ impl JsonStream {
                 return Ok(None);
             }
             if self.buffer.len() > VALUE_MAX {
-                return Err(Error::Answer(format!("a JSON value of more than {VALUE_MAX} bytes")));
+                return Err(Error::Answer(format!(
+                    "a JSON value of more than {VALUE_MAX} bytes"
+                )));
             }
             match self.answer.chunk().await? {
                 Some(chunk) => self.buffer.extend_from_slice(&chunk),

@@ -24,30 +24,60 @@ pub enum Stream {
 /// Connects; `host` is what errors name.
 pub async fn connect(endpoint: &Endpoint, host: &str) -> Result<Stream, Error> {
     let refused = |source: io::Error| match source.kind() {
-        io::ErrorKind::PermissionDenied => Error::Permission { host: host.to_owned(), source },
-        _ => Error::Connect { host: host.to_owned(), source },
+        io::ErrorKind::PermissionDenied => Error::Permission {
+            host: host.to_owned(),
+            source,
+        },
+        _ => Error::Connect {
+            host: host.to_owned(),
+            source,
+        },
     };
     match endpoint {
-        Endpoint::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await.map_err(refused)?)),
-        Endpoint::Tcp { address, tls: None, .. } => {
+        Endpoint::Unix(path) => Ok(Stream::Unix(
+            UnixStream::connect(path).await.map_err(refused)?,
+        )),
+        Endpoint::Tcp {
+            address, tls: None, ..
+        } => {
             let stream = TcpStream::connect(address).await.map_err(refused)?;
             stream.set_nodelay(true)?;
             Ok(Stream::Tcp(stream))
         }
-        Endpoint::Tcp { address, tls: Some(files), .. } => {
+        Endpoint::Tcp {
+            address,
+            tls: Some(files),
+            ..
+        } => {
             let stream = TcpStream::connect(address).await.map_err(refused)?;
             stream.set_nodelay(true)?;
-            Ok(Stream::Tls(Box::new(tls::connect(stream, address, files).await?)))
+            Ok(Stream::Tls(Box::new(
+                tls::connect(stream, address, files).await?,
+            )))
         }
-        Endpoint::Ssh { user, host: machine, port, path } => {
+        Endpoint::Ssh {
+            user,
+            host: machine,
+            port,
+            path,
+        } => {
             let child = ssh::start(user.as_deref(), machine, port.as_deref(), path);
-            Ok(Stream::Ssh(Box::new(child.map_err(|source| Error::Ssh { host: machine.clone(), source })?)))
+            Ok(Stream::Ssh(Box::new(child.map_err(|source| {
+                Error::Ssh {
+                    host: machine.clone(),
+                    source,
+                }
+            })?)))
         }
     }
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -58,7 +88,11 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),

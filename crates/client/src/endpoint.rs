@@ -60,18 +60,31 @@ impl Endpoint {
                 if rest.contains("://") {
                     return Err(Error::Host(format!("invalid proto, expected unix: {rest}")));
                 }
-                let path = if rest.is_empty() { "/var/run/docker.sock" } else { rest };
+                let path = if rest.is_empty() {
+                    "/var/run/docker.sock"
+                } else {
+                    rest
+                };
                 Ok(Endpoint::Unix(path.into()))
             }
             "tcp" | "http" | "https" => {
                 let (address, path) = match rest.find('/') {
-                    Some(slash) => (&rest[..slash], rest[slash..].trim_end_matches('/').to_owned()),
+                    Some(slash) => (
+                        &rest[..slash],
+                        rest[slash..].trim_end_matches('/').to_owned(),
+                    ),
                     None => (rest, String::new()),
                 };
                 let port = if tls.is_some() { TLS_PORT } else { TCP_PORT };
-                Ok(Endpoint::Tcp { address: with_port(address, port).ok_or_else(bad)?, path, tls })
+                Ok(Endpoint::Tcp {
+                    address: with_port(address, port).ok_or_else(bad)?,
+                    path,
+                    tls,
+                })
             }
-            "ssh" => ssh(rest).ok_or_else(|| Error::Host(format!("parse ssh host: invalid host {text}"))),
+            "ssh" => {
+                ssh(rest).ok_or_else(|| Error::Host(format!("parse ssh host: invalid host {text}")))
+            }
             _ => Err(bad()),
         }
     }
@@ -80,14 +93,21 @@ impl Endpoint {
 fn with_port(address: &str, port: &str) -> Option<String> {
     let (host, given) = if let Some(rest) = address.strip_prefix('[') {
         let (host, after) = rest.split_once(']')?;
-        (format!("[{host}]"), after.strip_prefix(':').unwrap_or(after))
+        (
+            format!("[{host}]"),
+            after.strip_prefix(':').unwrap_or(after),
+        )
     } else {
         match address.split_once(':') {
             Some((host, given)) => (host.to_owned(), given),
             None => (address.to_owned(), ""),
         }
     };
-    let host = if host.is_empty() { "127.0.0.1".to_owned() } else { host };
+    let host = if host.is_empty() {
+        "127.0.0.1".to_owned()
+    } else {
+        host
+    };
     let given = if given.is_empty() { port } else { given };
     given.parse::<u16>().ok()?;
     Some(format!("{host}:{given}"))
@@ -106,7 +126,9 @@ fn ssh(rest: &str) -> Option<Endpoint> {
         return None;
     }
     let (host, port) = match address.rsplit_once(':') {
-        Some((host, port)) if port.chars().all(|c| c.is_ascii_digit()) && !host.is_empty() => (host, Some(port.to_owned())),
+        Some((host, port)) if port.chars().all(|c| c.is_ascii_digit()) && !host.is_empty() => {
+            (host, Some(port.to_owned()))
+        }
         _ => (address, None),
     };
     // A host or user that begins with `-` would be an option of ssh.
@@ -114,7 +136,12 @@ fn ssh(rest: &str) -> Option<Endpoint> {
     if !safe(host) || user.as_deref().is_some_and(|user| !safe(user)) {
         return None;
     }
-    Some(Endpoint::Ssh { user, host: host.to_owned(), port, path: if path == "/" { String::new() } else { path } })
+    Some(Endpoint::Ssh {
+        user,
+        host: host.to_owned(),
+        port,
+        path: if path == "/" { String::new() } else { path },
+    })
 }
 
 #[cfg(test)]
@@ -123,7 +150,10 @@ mod tests {
 
     #[test]
     fn hosts() {
-        assert_eq!(Endpoint::parse("unix:///x", None).unwrap(), Endpoint::Unix("/x".into()));
+        assert_eq!(
+            Endpoint::parse("unix:///x", None).unwrap(),
+            Endpoint::Unix("/x".into())
+        );
         let tcp = |text: &str| match Endpoint::parse(text, None) {
             Ok(Endpoint::Tcp { address, path, .. }) => format!("{address}{path}"),
             other => format!("{other:?}"),
@@ -133,7 +163,12 @@ mod tests {
         assert_eq!(tcp("[::1]"), "[::1]:2375");
         assert_eq!(
             Endpoint::parse("ssh://me@box:22", None).unwrap(),
-            Endpoint::Ssh { user: Some("me".into()), host: "box".into(), port: Some("22".into()), path: String::new() }
+            Endpoint::Ssh {
+                user: Some("me".into()),
+                host: "box".into(),
+                port: Some("22".into()),
+                path: String::new()
+            }
         );
         assert!(Endpoint::parse("ssh://-oProxyCommand=x", None).is_err());
         assert!(Endpoint::parse("foo://x", None).is_err());

@@ -6,7 +6,10 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nobody answers at the host.
-    #[error("Cannot connect to the Docker daemon at {host}. Is the docker daemon running?{}", hint(host))]
+    #[error(
+        "Cannot connect to the Docker daemon at {host}. Is the docker daemon running?{}",
+        hint(host)
+    )]
     Connect {
         /// The host as the user knows it (`unix:///run/hull/hull.sock`).
         host: String,
@@ -14,7 +17,9 @@ pub enum Error {
         source: io::Error,
     },
     /// The socket is there, but not for us.
-    #[error("permission denied while trying to connect to the Docker daemon socket at {host}: {source}")]
+    #[error(
+        "permission denied while trying to connect to the Docker daemon socket at {host}: {source}"
+    )]
     Permission {
         /// The host.
         host: String,
@@ -55,7 +60,11 @@ pub enum Error {
 }
 
 fn hint(host: &str) -> &'static str {
-    if host.starts_with("unix://") { " (start one with: hull daemon)" } else { "" }
+    if host.starts_with("unix://") {
+        " (start one with: hull daemon)"
+    } else {
+        ""
+    }
 }
 
 impl Error {

@@ -12,7 +12,10 @@ pub struct Query {
 impl Query {
     /// Starts with a path that needs no encoding; see [`Query::segments`] for names.
     pub fn new(path: impl Into<String>) -> Self {
-        Query { path: path.into(), first: true }
+        Query {
+            path: path.into(),
+            first: true,
+        }
     }
 
     /// Joins path segments, each percent-encoded but for `/`, `:` and `@` of image names.
@@ -79,7 +82,13 @@ mod tests {
 
     #[test]
     fn encodes() {
-        let query = Query::segments(&["images", "a/b:c", "json"]).set("f", "{\"a\": 1}").flag("all", true).flag("x", false);
-        assert_eq!(query.as_str(), "/images/a/b:c/json?f=%7B%22a%22%3A%201%7D&all=1");
+        let query = Query::segments(&["images", "a/b:c", "json"])
+            .set("f", "{\"a\": 1}")
+            .flag("all", true)
+            .flag("x", false);
+        assert_eq!(
+            query.as_str(),
+            "/images/a/b:c/json?f=%7B%22a%22%3A%201%7D&all=1"
+        );
     }
 }

@@ -12,14 +12,30 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// Shakes hands over `stream` with the daemon named in `address` (`host:port`).
-pub async fn connect(stream: TcpStream, address: &str, files: &TlsFiles) -> Result<TlsStream<TcpStream>, Error> {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']).to_owned();
-    let name = ServerName::try_from(host).map_err(|error| Error::Tls(format!("invalid host name in {address}: {error}")))?;
+pub async fn connect(
+    stream: TcpStream,
+    address: &str,
+    files: &TlsFiles,
+) -> Result<TlsStream<TcpStream>, Error> {
+    let host = address
+        .rsplit_once(':')
+        .map_or(address, |(host, _)| host)
+        .trim_matches(['[', ']'])
+        .to_owned();
+    let name = ServerName::try_from(host)
+        .map_err(|error| Error::Tls(format!("invalid host name in {address}: {error}")))?;
     let connector = TlsConnector::from(Arc::new(config(files)?));
-    connector.connect(name, stream).await.map_err(|error| Error::Tls(format!("error during connect: tls: {error}")))
+    connector
+        .connect(name, stream)
+        .await
+        .map_err(|error| Error::Tls(format!("error during connect: tls: {error}")))
 }
 
-fn read<T>(what: &str, path: &Path, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<T, Error> {
+fn read<T>(
+    what: &str,
+    path: &Path,
+    parse: impl FnOnce(&[u8]) -> Result<T, String>,
+) -> Result<T, Error> {
     let fail = |why: String| Error::Tls(format!("could not load {what} {}: {why}", path.display()));
     let bytes = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
     parse(&bytes).map_err(fail)
@@ -28,7 +44,11 @@ fn read<T>(what: &str, path: &Path, parse: impl FnOnce(&[u8]) -> Result<T, Strin
 fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
     let list = list.map_err(|error| error.to_string())?;
-    if list.is_empty() { Err("no certificate in the file".into()) } else { Ok(list) }
+    if list.is_empty() {
+        Err("no certificate in the file".into())
+    } else {
+        Ok(list)
+    }
 }
 
 fn config(files: &TlsFiles) -> Result<ClientConfig, Error> {
@@ -39,12 +59,20 @@ fn config(files: &TlsFiles) -> Result<ClientConfig, Error> {
     let builder = if files.verify {
         builder.with_root_certificates(roots(files)?)
     } else {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Unverified(provider)))
     };
-    let (Some(cert), Some(key)) = (&files.cert, &files.key) else { return Ok(builder.with_no_client_auth()) };
+    let (Some(cert), Some(key)) = (&files.cert, &files.key) else {
+        return Ok(builder.with_no_client_auth());
+    };
     let chain = read("X509 key pair", cert, certificates)?;
-    let key = read("X509 key pair", key, |bytes| PrivateKeyDer::from_pem_slice(bytes).map_err(|error| error.to_string()))?;
-    builder.with_client_auth_cert(chain, key).map_err(|error| Error::Tls(format!("could not load X509 key pair: {error}")))
+    let key = read("X509 key pair", key, |bytes| {
+        PrivateKeyDer::from_pem_slice(bytes).map_err(|error| error.to_string())
+    })?;
+    builder
+        .with_client_auth_cert(chain, key)
+        .map_err(|error| Error::Tls(format!("could not load X509 key pair: {error}")))
 }
 
 fn roots(files: &TlsFiles) -> Result<RootCertStore, Error> {
@@ -52,7 +80,12 @@ fn roots(files: &TlsFiles) -> Result<RootCertStore, Error> {
     match &files.ca {
         Some(ca) => {
             for certificate in read("CA certificate", ca, certificates)? {
-                store.add(certificate).map_err(|error| Error::Tls(format!("could not load CA certificate {}: {error}", ca.display())))?;
+                store.add(certificate).map_err(|error| {
+                    Error::Tls(format!(
+                        "could not load CA certificate {}: {error}",
+                        ca.display()
+                    ))
+                })?;
             }
         }
         None => {
@@ -78,12 +111,32 @@ impl ServerCertVerifier for Unverified {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
-    fn verify_tls13_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

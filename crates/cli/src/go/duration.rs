@@ -29,27 +29,42 @@ pub fn parse(text: &str) -> Result<i64, String> {
     }
     let mut total = 0f64;
     while !rest.is_empty() {
-        let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let number_end = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
         let number = &rest[..number_end];
         if number.is_empty() || number == "." || number.matches('.').count() > 1 {
             return Err(invalid());
         }
         rest = &rest[number_end..];
-        let unit_end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let unit_end = rest
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(rest.len());
         let unit = &rest[..unit_end];
         if unit.is_empty() {
             return Err(format!("time: missing unit in duration {}", quote(text)));
         }
-        let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(|| {
-            format!("time: unknown unit {} in duration {}", quote(unit), quote(text))
-        })?;
+        let (_, factor) = UNITS
+            .iter()
+            .find(|(name, _)| *name == unit)
+            .ok_or_else(|| {
+                format!(
+                    "time: unknown unit {} in duration {}",
+                    quote(unit),
+                    quote(text)
+                )
+            })?;
         total += number.parse::<f64>().map_err(|_| invalid())? * factor;
         rest = &rest[unit_end..];
     }
     if total > i64::MAX as f64 {
         return Err(invalid());
     }
-    Ok(if negative { -(total.round() as i64) } else { total.round() as i64 })
+    Ok(if negative {
+        -(total.round() as i64)
+    } else {
+        total.round() as i64
+    })
 }
 
 /// `Duration.String()`: `1h2m3.5s`, `300ms`, `0s`.
@@ -83,7 +98,11 @@ fn fraction(value: u64, unit: u64) -> String {
     if rest == 0 {
         return (value / unit).to_string();
     }
-    format!("{}.{}", value / unit, format!("{rest:0width$}").trim_end_matches('0'))
+    format!(
+        "{}.{}",
+        value / unit,
+        format!("{rest:0width$}").trim_end_matches('0')
+    )
 }
 
 #[cfg(test)]
@@ -99,8 +118,14 @@ mod tests {
         assert_eq!(format(1_500), "1.5µs");
         assert_eq!(format(90_000_000_000), "1m30s");
         assert_eq!(parse("x").unwrap_err(), "time: invalid duration \"x\"");
-        assert_eq!(parse("1").unwrap_err(), "time: missing unit in duration \"1\"");
-        assert_eq!(parse("1y").unwrap_err(), "time: unknown unit \"y\" in duration \"1y\"");
+        assert_eq!(
+            parse("1").unwrap_err(),
+            "time: missing unit in duration \"1\""
+        );
+        assert_eq!(
+            parse("1y").unwrap_err(),
+            "time: unknown unit \"y\" in duration \"1y\""
+        );
     }
 
     proptest! {

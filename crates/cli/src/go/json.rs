@@ -22,7 +22,8 @@ pub fn compact_escaped(value: &impl Serialize) -> String {
 /// JSON indented by `indent`, empty lists and objects as `[]` and `{}`.
 pub fn indented(value: &impl Serialize, indent: &str) -> String {
     let mut out = Vec::new();
-    let mut serializer = Serializer::with_formatter(&mut out, PrettyFormatter::with_indent(indent.as_bytes()));
+    let mut serializer =
+        Serializer::with_formatter(&mut out, PrettyFormatter::with_indent(indent.as_bytes()));
     if value.serialize(&mut serializer).is_err() {
         return String::new();
     }
@@ -113,7 +114,12 @@ fn scan<'a>(raw: &'a str, mut emit: impl FnMut(Token<'a>)) {
                 emit(Token::Text(&raw[start..at]));
             }
             _ => {
-                while at < bytes.len() && !matches!(bytes[at], b' ' | b'\t' | b'\r' | b'\n' | b',' | b':' | b'}' | b']') {
+                while at < bytes.len()
+                    && !matches!(
+                        bytes[at],
+                        b' ' | b'\t' | b'\r' | b'\n' | b',' | b':' | b'}' | b']'
+                    )
+                {
                     at += 1;
                 }
                 emit(Token::Text(raw.get(start..at).unwrap_or("")));
@@ -159,8 +165,14 @@ mod tests {
     fn layouts() {
         let value = json!([{"a": "<x>", "b": [], "c": {}}]);
         assert_eq!(compact(&value), r#"[{"a":"<x>","b":[],"c":{}}]"#);
-        assert_eq!(compact_escaped(&value), r#"[{"a":"\u003cx\u003e","b":[],"c":{}}]"#);
-        assert_eq!(indented(&value, "    "), "[\n    {\n        \"a\": \"<x>\",\n        \"b\": [],\n        \"c\": {}\n    }\n]");
+        assert_eq!(
+            compact_escaped(&value),
+            r#"[{"a":"\u003cx\u003e","b":[],"c":{}}]"#
+        );
+        assert_eq!(
+            indented(&value, "    "),
+            "[\n    {\n        \"a\": \"<x>\",\n        \"b\": [],\n        \"c\": {}\n    }\n]"
+        );
     }
 
     #[test]
@@ -170,6 +182,9 @@ mod tests {
             reindent(raw, "  "),
             "[\n  {\n    \"a\": \"\\u003cx: ,\\\"y\",\n    \"n\": 1.50,\n    \"e\": [],\n    \"o\": {}\n  }\n]"
         );
-        assert_eq!(compact_raw(raw), r#"[{"a":"\u003cx: ,\"y","n":1.50,"e":[],"o":{}}]"#);
+        assert_eq!(
+            compact_raw(raw),
+            r#"[{"a":"\u003cx: ,\"y","n":1.50,"e":[],"o":{}}]"#
+        );
     }
 }

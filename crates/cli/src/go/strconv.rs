@@ -51,11 +51,17 @@ fn is_print(c: char) -> bool {
 }
 
 fn syntax(function: &str, text: &str) -> String {
-    format!("strconv.{function}: parsing {}: invalid syntax", quote(text))
+    format!(
+        "strconv.{function}: parsing {}: invalid syntax",
+        quote(text)
+    )
 }
 
 fn range(function: &str, text: &str) -> String {
-    format!("strconv.{function}: parsing {}: value out of range", quote(text))
+    format!(
+        "strconv.{function}: parsing {}: value out of range",
+        quote(text)
+    )
 }
 
 /// `strconv.ParseBool`.
@@ -130,7 +136,9 @@ pub fn parse_int_decimal(text: &str) -> Result<i64, String> {
 
 /// `strconv.ParseFloat(text, 64)` for plain decimal and exponent forms.
 pub fn parse_float(text: &str) -> Result<f64, String> {
-    let plain = text.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | '+' | '-' | 'e' | 'E'));
+    let plain = text
+        .chars()
+        .all(|c| c.is_ascii_digit() || matches!(c, '.' | '+' | '-' | 'e' | 'E'));
     if !plain {
         return Err(syntax("ParseFloat", text));
     }
@@ -140,14 +148,25 @@ pub fn parse_float(text: &str) -> Result<f64, String> {
 /// `fmt.Sprintf("%.*g", precision, value)`.
 pub fn format_g(value: f64, precision: usize) -> String {
     if !value.is_finite() {
-        return if value.is_nan() { "NaN".into() } else if value > 0.0 { "+Inf".into() } else { "-Inf".into() };
+        return if value.is_nan() {
+            "NaN".into()
+        } else if value > 0.0 {
+            "+Inf".into()
+        } else {
+            "-Inf".into()
+        };
     }
     let precision = precision.max(1);
     let scientific = format!("{:.*e}", precision - 1, value);
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     if exponent < -4 || exponent >= precision as i32 {
-        return format!("{}e{}{:02}", trim_zeros(mantissa), if exponent < 0 { '-' } else { '+' }, exponent.abs());
+        return format!(
+            "{}e{}{:02}",
+            trim_zeros(mantissa),
+            if exponent < 0 { '-' } else { '+' },
+            exponent.abs()
+        );
     }
     let decimals = (precision as i32 - 1 - exponent).max(0) as usize;
     trim_zeros(&format!("{value:.decimals$}")).to_owned()
@@ -162,13 +181,21 @@ pub fn format_float(value: f64) -> String {
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     if !(-4..21).contains(&exponent) {
-        return format!("{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs());
+        return format!(
+            "{mantissa}e{}{:02}",
+            if exponent < 0 { '-' } else { '+' },
+            exponent.abs()
+        );
     }
     format!("{value}")
 }
 
 fn trim_zeros(text: &str) -> &str {
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        text
+    }
 }
 
 #[cfg(test)]
@@ -177,16 +204,28 @@ mod tests {
 
     #[test]
     fn quotes_as_go_does() {
-        assert_eq!(quote("a\"b\\\n\u{7f}é\u{200b}…"), r#""a\"b\\\n\x7fé\u200b…""#);
+        assert_eq!(
+            quote("a\"b\\\n\u{7f}é\u{200b}…"),
+            r#""a\"b\\\n\x7fé\u200b…""#
+        );
     }
 
     #[test]
     fn numbers_are_go_numbers() {
         assert_eq!(parse_int("0x10"), Ok(16));
         assert_eq!(parse_int("-1"), Ok(-1));
-        assert_eq!(parse_int("a").unwrap_err(), r#"strconv.ParseInt: parsing "a": invalid syntax"#);
-        assert_eq!(parse_uint("70000", 16).unwrap_err(), r#"strconv.ParseUint: parsing "70000": value out of range"#);
-        assert_eq!(parse_bool("foo").unwrap_err(), r#"strconv.ParseBool: parsing "foo": invalid syntax"#);
+        assert_eq!(
+            parse_int("a").unwrap_err(),
+            r#"strconv.ParseInt: parsing "a": invalid syntax"#
+        );
+        assert_eq!(
+            parse_uint("70000", 16).unwrap_err(),
+            r#"strconv.ParseUint: parsing "70000": value out of range"#
+        );
+        assert_eq!(
+            parse_bool("foo").unwrap_err(),
+            r#"strconv.ParseBool: parsing "foo": invalid syntax"#
+        );
     }
 
     #[test]

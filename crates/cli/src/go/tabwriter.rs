@@ -9,8 +9,17 @@ pub fn align(text: &str, min_width: usize, padding: usize) -> String {
         Some(body) => (body, "\n"),
         None => (text, ""),
     };
-    let lines: Vec<Vec<&str>> = body.split('\n').map(|line| line.split('\t').collect()).collect();
-    let mut table = Table { lines: &lines, min_width, padding, widths: Vec::new(), out: String::with_capacity(text.len() * 2) };
+    let lines: Vec<Vec<&str>> = body
+        .split('\n')
+        .map(|line| line.split('\t').collect())
+        .collect();
+    let mut table = Table {
+        lines: &lines,
+        min_width,
+        padding,
+        widths: Vec::new(),
+        out: String::with_capacity(text.len() * 2),
+    };
     table.format(0, lines.len());
     table.out.pop();
     table.out.push_str(last);
@@ -91,7 +100,10 @@ mod tests {
 
     #[test]
     fn a_line_without_the_column_ends_it() {
-        assert_eq!(align("a\tb\nlonger than that\nccc\td\n", 2, 1), "a b\nlonger than that\nccc d\n");
+        assert_eq!(
+            align("a\tb\nlonger than that\nccc\td\n", 2, 1),
+            "a b\nlonger than that\nccc d\n"
+        );
     }
 
     proptest! {

@@ -5,8 +5,13 @@ use std::time::Duration;
 
 /// `time.Unix(seconds, 0).String()`: `2006-01-02 15:04:05 -0700 MST`.
 pub fn unix_string(seconds: i64) -> String {
-    let Ok(stamp) = Timestamp::from_second(seconds) else { return String::new() };
-    stamp.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
+    let Ok(stamp) = Timestamp::from_second(seconds) else {
+        return String::new();
+    };
+    stamp
+        .to_zoned(TimeZone::system())
+        .strftime("%Y-%m-%d %H:%M:%S %z %Z")
+        .to_string()
 }
 
 /// Seconds since the epoch of an RFC 3339 time; `None` for Go's zero time and for rubbish.
@@ -25,7 +30,9 @@ pub fn since(seconds: i64) -> Duration {
 
 /// RFC 3339 with seconds in the local zone, as `Format(time.RFC3339)`.
 pub fn rfc3339_local(seconds: i64) -> String {
-    let Ok(stamp) = Timestamp::from_second(seconds) else { return String::new() };
+    let Ok(stamp) = Timestamp::from_second(seconds) else {
+        return String::new();
+    };
     let zone = stamp.to_zoned(TimeZone::system());
     if zone.offset().is_zero() {
         return zone.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
@@ -35,7 +42,9 @@ pub fn rfc3339_local(seconds: i64) -> String {
 
 /// `RFC3339NanoFixed` in the local zone: nine digits of fraction, as `docker events` prints.
 pub fn rfc3339_nano_fixed(nanos: i128) -> String {
-    let Ok(stamp) = Timestamp::from_nanosecond(nanos) else { return String::new() };
+    let Ok(stamp) = Timestamp::from_nanosecond(nanos) else {
+        return String::new();
+    };
     let zone = stamp.to_zoned(TimeZone::system());
     if zone.offset().is_zero() {
         return zone.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string();
@@ -46,7 +55,10 @@ pub fn rfc3339_nano_fixed(nanos: i128) -> String {
 /// `time.ANSIC`-like form of `docker version`: `Mon Jan  2 15:04:05 2006`, from an RFC 3339 time; other text as it is.
 pub fn ansic(text: &str) -> String {
     match text.parse::<Timestamp>() {
-        Ok(stamp) => stamp.to_zoned(TimeZone::UTC).strftime("%a %b %e %H:%M:%S %Y").to_string(),
+        Ok(stamp) => stamp
+            .to_zoned(TimeZone::UTC)
+            .strftime("%a %b %e %H:%M:%S %Y")
+            .to_string(),
         Err(_) => text.to_owned(),
     }
 }
@@ -58,7 +70,10 @@ mod tests {
     #[test]
     fn layouts() {
         assert!(unix_string(0).starts_with("19"));
-        assert_eq!(ansic("2025-05-30T12:07:14.000000000+00:00"), "Fri May 30 12:07:14 2025");
+        assert_eq!(
+            ansic("2025-05-30T12:07:14.000000000+00:00"),
+            "Fri May 30 12:07:14 2025"
+        );
         assert_eq!(parse_rfc3339("0001-01-01T00:00:00Z"), None);
     }
 }

@@ -55,8 +55,14 @@ pub fn human_duration(span: Duration) -> String {
 /// Parses `512m`, `1.5 GiB`, `100b` (powers of 1024), with go-units' error sentences.
 pub fn ram_in_bytes(text: &str) -> Result<i64, String> {
     let invalid = || format!("invalid size: '{text}'");
-    let split = text.rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ').ok_or_else(invalid)?;
-    let number = if text.as_bytes()[split] == b' ' { &text[..split] } else { &text[..=split] };
+    let split = text
+        .rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ')
+        .ok_or_else(invalid)?;
+    let number = if text.as_bytes()[split] == b' ' {
+        &text[..split]
+    } else {
+        &text[..=split]
+    };
     let suffix = &text[split + 1..];
     let size = parse_float(number)?;
     if size < 0.0 {
@@ -71,7 +77,11 @@ pub fn ram_in_bytes(text: &str) -> Result<i64, String> {
     }
     let lower = suffix.to_lowercase();
     if lower.starts_with('b') {
-        return if lower.len() > 1 { Err(bad()) } else { Ok(size as i64) };
+        return if lower.len() > 1 {
+            Err(bad())
+        } else {
+            Ok(size as i64)
+        };
     }
     let power = match lower.as_bytes()[0] {
         b'k' => 1,

@@ -20,7 +20,9 @@ pub fn csv(text: &str) -> Result<Vec<String>, String> {
             let field = &rest[..end];
             if let Some(at) = field.find('"') {
                 let column = text.len() - rest.len() + at + 1;
-                return Err(format!("parse error on line 1, column {column}: bare \" in non-quoted field"));
+                return Err(format!(
+                    "parse error on line 1, column {column}: bare \" in non-quoted field"
+                ));
             }
             fields.push(field.to_owned());
             match rest.get(end + 1..) {
@@ -29,14 +31,21 @@ pub fn csv(text: &str) -> Result<Vec<String>, String> {
             }
             continue;
         };
-        let (field, after) = quoted_field(quoted).ok_or_else(|| format!("parse error on line 1, column {}: extraneous or missing \" in quoted-field", text.len() + 1))?;
+        let (field, after) = quoted_field(quoted).ok_or_else(|| {
+            format!(
+                "parse error on line 1, column {}: extraneous or missing \" in quoted-field",
+                text.len() + 1
+            )
+        })?;
         fields.push(field);
         match after.strip_prefix(',') {
             Some(next) => rest = next,
             None if after.is_empty() => return Ok(fields),
             None => {
                 let column = text.len() - after.len();
-                return Err(format!("parse error on line 1, column {column}: extraneous or missing \" in quoted-field"));
+                return Err(format!(
+                    "parse error on line 1, column {column}: extraneous or missing \" in quoted-field"
+                ));
             }
         }
     }

@@ -6,7 +6,10 @@ use serde_json::{Map, Value, json};
 
 /// Reads one `--mount`.
 pub fn parse(text: &str) -> Result<Value, String> {
-    let mut mount = Mount { kind: "volume".into(), ..Mount::default() };
+    let mut mount = Mount {
+        kind: "volume".into(),
+        ..Mount::default()
+    };
     for field in csv(text)? {
         match field.split_once('=') {
             Some((key, value)) => mount.set(&key.to_lowercase(), value, &field)?,
@@ -31,14 +34,22 @@ struct Mount {
 }
 
 fn put(options: &mut Option<Map<String, Value>>, key: &str, value: impl Into<Value>) {
-    options.get_or_insert_default().insert(key.into(), value.into());
+    options
+        .get_or_insert_default()
+        .insert(key.into(), value.into());
 }
 
 /// `{"DriverConfig": {"Options": {k: v}}}` and the like: the map at `path`, made where it is missing.
-fn entry<'m>(options: &'m mut Option<Map<String, Value>>, path: &[&str]) -> Option<&'m mut Map<String, Value>> {
+fn entry<'m>(
+    options: &'m mut Option<Map<String, Value>>,
+    path: &[&str],
+) -> Option<&'m mut Map<String, Value>> {
     let mut map = options.get_or_insert_default();
     for key in path {
-        map = map.entry(*key).or_insert_with(|| json!({})).as_object_mut()?;
+        map = map
+            .entry(*key)
+            .or_insert_with(|| json!({}))
+            .as_object_mut()?;
     }
     Some(map)
 }
@@ -64,7 +75,8 @@ impl Mount {
     }
 
     fn set(&mut self, key: &str, value: &str, field: &str) -> Result<(), String> {
-        let flag = || strconv::parse_bool(value).map_err(|_| format!("invalid value for {key}: {value}"));
+        let flag =
+            || strconv::parse_bool(value).map_err(|_| format!("invalid value for {key}: {value}"));
         match key {
             "type" => self.kind = value.to_lowercase(),
             "source" | "src" => self.source = absolute(value),
@@ -78,7 +90,11 @@ impl Mount {
                 "disabled" => put(&mut self.bind, "NonRecursive", true),
                 "writable" => put(&mut self.bind, "ReadOnlyNonRecursive", true),
                 "readonly" => put(&mut self.bind, "ReadOnlyForceRecursive", true),
-                _ => return Err(format!("invalid value for {key}: {value} (must be \"enabled\", \"disabled\", \"writable\", or \"readonly\")")),
+                _ => {
+                    return Err(format!(
+                        "invalid value for {key}: {value} (must be \"enabled\", \"disabled\", \"writable\", or \"readonly\")"
+                    ));
+                }
             },
             "bind-create-src" => put(&mut self.bind, "CreateMountpoint", flag()?),
             "volume-subpath" => put(&mut self.volume, "Subpath", value),
@@ -92,11 +108,13 @@ impl Mount {
             "volume-opt" => put_pair(&mut self.volume, &["DriverConfig", "Options"], value),
             "image-subpath" => put(&mut self.image, "Subpath", value),
             "tmpfs-size" => {
-                let size = units::ram_in_bytes(value).map_err(|_| format!("invalid value for {key}: {value}"))?;
+                let size = units::ram_in_bytes(value)
+                    .map_err(|_| format!("invalid value for {key}: {value}"))?;
                 put(&mut self.tmpfs, "SizeBytes", size);
             }
             "tmpfs-mode" => {
-                let mode = u32::from_str_radix(value, 8).map_err(|_| format!("invalid value for {key}: {value}"))?;
+                let mode = u32::from_str_radix(value, 8)
+                    .map_err(|_| format!("invalid value for {key}: {value}"))?;
                 put(&mut self.tmpfs, "Mode", mode);
             }
             _ => return Err(format!("unexpected key '{key}' in '{field}'")),
@@ -111,12 +129,22 @@ impl Mount {
         if self.target.is_empty() {
             return Err("target is required".into());
         }
-        for (options, kind) in [(&self.volume, "volume"), (&self.image, "image"), (&self.bind, "bind"), (&self.tmpfs, "tmpfs")] {
+        for (options, kind) in [
+            (&self.volume, "volume"),
+            (&self.image, "image"),
+            (&self.bind, "bind"),
+            (&self.tmpfs, "tmpfs"),
+        ] {
             if options.is_some() && self.kind != kind {
-                return Err(format!("cannot mix '{kind}-*' options with mount type '{}'", self.kind));
+                return Err(format!(
+                    "cannot mix '{kind}-*' options with mount type '{}'",
+                    self.kind
+                ));
             }
         }
-        let Some(bind) = &self.bind else { return Ok(()) };
+        let Some(bind) = &self.bind else {
+            return Ok(());
+        };
         if bind.contains_key("ReadOnlyNonRecursive") && !self.read_only {
             return Err("option 'bind-recursive=writable' requires 'readonly' to be specified in conjunction".into());
         }
@@ -134,7 +162,11 @@ impl Mount {
     fn into_json(self) -> Value {
         let mut out = Map::new();
         out.insert("Type".into(), self.kind.into());
-        for (key, text) in [("Source", self.source), ("Target", self.target), ("Consistency", self.consistency)] {
+        for (key, text) in [
+            ("Source", self.source),
+            ("Target", self.target),
+            ("Consistency", self.consistency),
+        ] {
             if !text.is_empty() {
                 out.insert(key.into(), text.into());
             }
@@ -142,7 +174,12 @@ impl Mount {
         if self.read_only {
             out.insert("ReadOnly".into(), true.into());
         }
-        for (key, options) in [("BindOptions", self.bind), ("VolumeOptions", self.volume), ("ImageOptions", self.image), ("TmpfsOptions", self.tmpfs)] {
+        for (key, options) in [
+            ("BindOptions", self.bind),
+            ("VolumeOptions", self.volume),
+            ("ImageOptions", self.image),
+            ("TmpfsOptions", self.tmpfs),
+        ] {
             if let Some(options) = options {
                 out.insert(key.into(), options.into());
             }
@@ -171,13 +208,34 @@ mod tests {
 
     #[test]
     fn mounts() {
-        check("type=bind,src=/a,dst=/b,ro,bind-propagation=rslave", expect![[r#"{"Type":"bind","Source":"/a","Target":"/b","ReadOnly":true,"BindOptions":{"Propagation":"rslave"}}"#]]);
-        check("source=v,target=/b,volume-opt=type=nfs,volume-label=a=b,volume-nocopy", expect![[r#"{"Type":"volume","Source":"v","Target":"/b","VolumeOptions":{"DriverConfig":{"Options":{"type":"nfs"}},"Labels":{"a":"b"},"NoCopy":true}}"#]]);
-        check("type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=1777", expect![[r#"{"Type":"tmpfs","Target":"/t","TmpfsOptions":{"SizeBytes":1048576,"Mode":1023}}"#]]);
+        check(
+            "type=bind,src=/a,dst=/b,ro,bind-propagation=rslave",
+            expect![[
+                r#"{"Type":"bind","Source":"/a","Target":"/b","ReadOnly":true,"BindOptions":{"Propagation":"rslave"}}"#
+            ]],
+        );
+        check(
+            "source=v,target=/b,volume-opt=type=nfs,volume-label=a=b,volume-nocopy",
+            expect![[
+                r#"{"Type":"volume","Source":"v","Target":"/b","VolumeOptions":{"DriverConfig":{"Options":{"type":"nfs"}},"Labels":{"a":"b"},"NoCopy":true}}"#
+            ]],
+        );
+        check(
+            "type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=1777",
+            expect![[
+                r#"{"Type":"tmpfs","Target":"/t","TmpfsOptions":{"SizeBytes":1048576,"Mode":1023}}"#
+            ]],
+        );
         check("type=foo", expect!["target is required"]);
-        check("foo", expect!["invalid field 'foo' must be a key=value pair"]);
+        check(
+            "foo",
+            expect!["invalid field 'foo' must be a key=value pair"],
+        );
         check("x=y", expect!["unexpected key 'x' in 'x=y'"]);
-        check("type=tmpfs,dst=/a,bind-propagation=shared", expect!["cannot mix 'bind-*' options with mount type 'tmpfs'"]);
+        check(
+            "type=tmpfs,dst=/a,bind-propagation=shared",
+            expect!["cannot mix 'bind-*' options with mount type 'tmpfs'"],
+        );
         check("type=bind,dst=/a,ro=x", expect!["invalid value for ro: x"]);
     }
 

@@ -31,12 +31,18 @@ pub struct Attachment {
 /// Reads one `--network`.
 pub fn parse(text: &str) -> Result<Attachment, String> {
     if !is_long(text) {
-        return Ok(Attachment { target: text.to_owned(), ..Attachment::default() });
+        return Ok(Attachment {
+            target: text.to_owned(),
+            ..Attachment::default()
+        });
     }
     let mut net = Attachment::default();
     for field in csv(text)? {
         let lower = field.to_lowercase();
-        let (key, value) = lower.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| format!("invalid field {field}"))?;
+        let (key, value) = lower
+            .split_once('=')
+            .filter(|(key, _)| !key.is_empty())
+            .ok_or_else(|| format!("invalid field {field}"))?;
         let value = value.trim().to_owned();
         match key.trim() {
             "name" => net.target = value,
@@ -46,12 +52,20 @@ pub fn parse(text: &str) -> Result<Attachment, String> {
             "mac-address" => net.mac = value,
             "link-local-ip" => net.link_local_ips.push(value),
             "driver-opt" => {
-                let (key, value) = value.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or("invalid key value pair format in driver options")?;
-                net.driver_opts.insert(key.trim().into(), value.trim().into());
+                let (key, value) = value
+                    .split_once('=')
+                    .filter(|(key, _)| !key.is_empty())
+                    .ok_or("invalid key value pair format in driver options")?;
+                net.driver_opts
+                    .insert(key.trim().into(), value.trim().into());
             }
             "gw-priority" => {
-                net.gw_priority = strconv::parse_int_decimal(&value)
-                    .map_err(|error| format!("invalid gw-priority ({value}): {}", error.rsplit(": ").next().unwrap_or(&error)))?;
+                net.gw_priority = strconv::parse_int_decimal(&value).map_err(|error| {
+                    format!(
+                        "invalid gw-priority ({value}): {}",
+                        error.rsplit(": ").next().unwrap_or(&error)
+                    )
+                })?;
             }
             key => return Err(format!("invalid field key {key}")),
         }
@@ -65,7 +79,9 @@ pub fn parse(text: &str) -> Result<Attachment, String> {
 /// Docker takes anything with `word=word` in it as the long form.
 fn is_long(text: &str) -> bool {
     let word = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
-    text.char_indices().any(|(at, c)| c == '=' && word(text[..at].chars().next_back()) && word(text[at + 1..].chars().next()))
+    text.char_indices().any(|(at, c)| {
+        c == '=' && word(text[..at].chars().next_back()) && word(text[at + 1..].chars().next())
+    })
 }
 
 /// Whether a mode is the name of a network that somebody made.
@@ -80,7 +96,9 @@ pub fn endpoint(net: &Attachment) -> Result<Option<Value>, String> {
     }
     if !is_user_defined(&net.target) {
         if !net.aliases.is_empty() {
-            return Err("network-scoped aliases are only supported for user-defined networks".into());
+            return Err(
+                "network-scoped aliases are only supported for user-defined networks".into(),
+            );
         }
         if !net.links.is_empty() {
             return Err("links are only supported for user-defined networks".into());
@@ -122,9 +140,15 @@ pub fn endpoint(net: &Attachment) -> Result<Option<Value>, String> {
 
 /// Whether `text` is a 48-bit hardware address, with `:`, `-` or `.` between.
 pub fn is_mac(text: &str) -> bool {
-    let hex = |part: &str, digits: usize| part.len() == digits && part.chars().all(|c| c.is_ascii_hexdigit());
-    [':', '-'].iter().any(|&c| text.contains(c) && matches!(text.split(c).count(), 6 | 8 | 20) && text.split(c).all(|part| hex(part, 2)))
-        || (matches!(text.split('.').count(), 3 | 4 | 10) && text.split('.').all(|part| hex(part, 4)))
+    let hex = |part: &str, digits: usize| {
+        part.len() == digits && part.chars().all(|c| c.is_ascii_hexdigit())
+    };
+    [':', '-'].iter().any(|&c| {
+        text.contains(c)
+            && matches!(text.split(c).count(), 6 | 8 | 20)
+            && text.split(c).all(|part| hex(part, 2))
+    }) || (matches!(text.split('.').count(), 3 | 4 | 10)
+        && text.split('.').all(|part| hex(part, 4)))
 }
 
 #[cfg(test)]
@@ -136,11 +160,28 @@ mod tests {
         assert_eq!(parse("host").unwrap().target, "host");
         let net = parse("name=n,alias=a,ip=10.0.0.2,gw-priority=3").unwrap();
         assert_eq!((net.target.as_str(), net.gw_priority), ("n", 3));
-        assert_eq!(endpoint(&net).unwrap().unwrap().to_string(), r#"{"Aliases":["a"],"IPAMConfig":{"IPv4Address":"10.0.0.2"},"GwPriority":3}"#);
+        assert_eq!(
+            endpoint(&net).unwrap().unwrap().to_string(),
+            r#"{"Aliases":["a"],"IPAMConfig":{"IPv4Address":"10.0.0.2"},"GwPriority":3}"#
+        );
         assert_eq!(parse("a=b,c").unwrap_err(), "invalid field key a");
-        assert_eq!(parse("alias=b").unwrap_err(), "network name/id is not specified");
-        assert_eq!(parse("name=n,gw-priority=x").unwrap_err(), "invalid gw-priority (x): invalid syntax");
-        assert_eq!(endpoint(&Attachment { target: "host".into(), aliases: vec!["a".into()], ..Attachment::default() }).unwrap_err(), "network-scoped aliases are only supported for user-defined networks");
+        assert_eq!(
+            parse("alias=b").unwrap_err(),
+            "network name/id is not specified"
+        );
+        assert_eq!(
+            parse("name=n,gw-priority=x").unwrap_err(),
+            "invalid gw-priority (x): invalid syntax"
+        );
+        assert_eq!(
+            endpoint(&Attachment {
+                target: "host".into(),
+                aliases: vec!["a".into()],
+                ..Attachment::default()
+            })
+            .unwrap_err(),
+            "network-scoped aliases are only supported for user-defined networks"
+        );
         assert!(is_mac("92:d0:c6:0a:29:33") && !is_mac("92:d0") && !is_mac("x"));
     }
 }

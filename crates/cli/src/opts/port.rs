@@ -15,7 +15,10 @@ pub struct Ports {
 /// Reads all `--publish` and `--expose` values.
 pub fn parse(publish: &[String], expose: &[String]) -> Result<Ports, String> {
     let mut ports = Ports::default();
-    let standard: Vec<String> = publish.iter().map(|text| standard_notation(text)).collect::<Result<_, _>>()?;
+    let standard: Vec<String> = publish
+        .iter()
+        .map(|text| standard_notation(text))
+        .collect::<Result<_, _>>()?;
     for text in &standard {
         publish_one(&mut ports, text)?;
     }
@@ -33,7 +36,9 @@ fn standard_notation(text: &str) -> Result<String, String> {
     let (mut published, mut target, mut protocol) = ("", "", "tcp");
     for param in text.split(',') {
         let pair = param.split_once('=').filter(|(key, _)| !key.is_empty());
-        let (key, value) = pair.ok_or_else(|| format!("invalid publish opts format (should be name=value but got '{param}')"))?;
+        let (key, value) = pair.ok_or_else(|| {
+            format!("invalid publish opts format (should be name=value but got '{param}')")
+        })?;
         match key {
             "published" => published = value,
             "target" => target = value,
@@ -66,7 +71,11 @@ pub fn parse_range(text: &str) -> Result<(u16, u16), String> {
         Some(end) => number(end)?,
         None => start,
     };
-    if end < start { Err(format!("invalid range specified for port: {text}")) } else { Ok((start, end)) }
+    if end < start {
+        Err(format!("invalid range specified for port: {text}"))
+    } else {
+        Ok((start, end))
+    }
 }
 
 fn split_address(text: &str) -> (String, &str, &str) {
@@ -83,7 +92,9 @@ fn publish_one(ports: &mut Ports, text: &str) -> Result<(), String> {
     let (ip, host, container) = split_address(text);
     let (protocol, container) = split_protocol(container);
     let bare = match ip.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']').ok_or_else(|| format!("invalid IP address {ip}: address {ip}:: missing ']' in address"))?,
+        Some(rest) => rest.strip_suffix(']').ok_or_else(|| {
+            format!("invalid IP address {ip}: address {ip}:: missing ']' in address")
+        })?,
         None => &ip,
     };
     if !bare.is_empty() && bare.parse::<std::net::IpAddr>().is_err() {
@@ -92,13 +103,16 @@ fn publish_one(ports: &mut Ports, text: &str) -> Result<(), String> {
     if container.is_empty() {
         return Err(format!("no port specified: {text}<empty>"));
     }
-    let (start, end) = parse_range(container).map_err(|_| format!("invalid containerPort: {container}"))?;
+    let (start, end) =
+        parse_range(container).map_err(|_| format!("invalid containerPort: {container}"))?;
     let (host_start, host_end) = match host {
         "" => (0, 0),
         host => parse_range(host).map_err(|_| format!("invalid hostPort: {host}"))?,
     };
     if !host.is_empty() && end - start != host_end - host_start && end != start {
-        return Err(format!("invalid ranges specified for container and host Ports: {container} and {host}"));
+        return Err(format!(
+            "invalid ranges specified for container and host Ports: {container} and {host}"
+        ));
     }
     let protocol_lower = protocol.to_lowercase();
     if !matches!(protocol_lower.as_str(), "tcp" | "udp" | "sctp") {
@@ -125,9 +139,12 @@ fn expose_one(ports: &mut Ports, text: &str) -> Result<(), String> {
         return Err(format!("invalid port format for --expose: {text}"));
     }
     let (protocol, port) = split_protocol(text);
-    let (start, end) = parse_range(port).map_err(|error| format!("invalid range format for --expose: {text}, error: {error}"))?;
+    let (start, end) = parse_range(port)
+        .map_err(|error| format!("invalid range format for --expose: {text}, error: {error}"))?;
     for port in start..=end {
-        ports.exposed.insert(format!("{port}/{protocol}"), json!({}));
+        ports
+            .exposed
+            .insert(format!("{port}/{protocol}"), json!({}));
     }
     Ok(())
 }
@@ -139,30 +156,59 @@ mod tests {
     use proptest::prelude::*;
 
     fn check(text: &str, expected: Expect) {
-        let answer = parse(&[text.to_owned()], &[]).map_or_else(|error| error, |ports| Value::from(ports.bindings).to_string());
+        let answer = parse(&[text.to_owned()], &[]).map_or_else(
+            |error| error,
+            |ports| Value::from(ports.bindings).to_string(),
+        );
         expected.assert_eq(&answer);
     }
 
     #[test]
     fn ports() {
-        check("8080:80", expect![[r#"{"80/tcp":[{"HostIp":"","HostPort":"8080"}]}"#]]);
-        check("80", expect![[r#"{"80/tcp":[{"HostIp":"","HostPort":""}]}"#]]);
-        check("127.0.0.1::53/UDP", expect![[r#"{"53/udp":[{"HostIp":"127.0.0.1","HostPort":""}]}"#]]);
-        check("[::1]:8000-8001:80-81", expect![[r#"{"80/tcp":[{"HostIp":"::1","HostPort":"8000"}],"81/tcp":[{"HostIp":"::1","HostPort":"8001"}]}"#]]);
-        check("8000-8010:80", expect![[r#"{"80/tcp":[{"HostIp":"","HostPort":"8000-8010"}]}"#]]);
-        check("published=8080,target=80,protocol=udp", expect![[r#"{"80/udp":[{"HostIp":"","HostPort":"8080"}]}"#]]);
+        check(
+            "8080:80",
+            expect![[r#"{"80/tcp":[{"HostIp":"","HostPort":"8080"}]}"#]],
+        );
+        check(
+            "80",
+            expect![[r#"{"80/tcp":[{"HostIp":"","HostPort":""}]}"#]],
+        );
+        check(
+            "127.0.0.1::53/UDP",
+            expect![[r#"{"53/udp":[{"HostIp":"127.0.0.1","HostPort":""}]}"#]],
+        );
+        check(
+            "[::1]:8000-8001:80-81",
+            expect![[
+                r#"{"80/tcp":[{"HostIp":"::1","HostPort":"8000"}],"81/tcp":[{"HostIp":"::1","HostPort":"8001"}]}"#
+            ]],
+        );
+        check(
+            "8000-8010:80",
+            expect![[r#"{"80/tcp":[{"HostIp":"","HostPort":"8000-8010"}]}"#]],
+        );
+        check(
+            "published=8080,target=80,protocol=udp",
+            expect![[r#"{"80/udp":[{"HostIp":"","HostPort":"8080"}]}"#]],
+        );
         check("foo", expect!["invalid containerPort: foo"]);
         check("foo:80", expect!["invalid hostPort: foo"]);
         check("80:80:80:80", expect!["invalid IP address: 80:80"]);
         check("80:", expect!["no port specified: 80:<empty>"]);
-        check("1-3:80-81", expect!["invalid ranges specified for container and host Ports: 80-81 and 1-3"]);
+        check(
+            "1-3:80-81",
+            expect!["invalid ranges specified for container and host Ports: 80-81 and 1-3"],
+        );
         check("80/foo", expect!["invalid proto: foo"]);
         check("70000", expect!["invalid containerPort: 70000"]);
     }
 
     #[test]
     fn exposed() {
-        assert_eq!(parse(&[], &["x".into()]).unwrap_err(), "invalid range format for --expose: x, error: strconv.ParseUint: parsing \"x\": invalid syntax");
+        assert_eq!(
+            parse(&[], &["x".into()]).unwrap_err(),
+            "invalid range format for --expose: x, error: strconv.ParseUint: parsing \"x\": invalid syntax"
+        );
         assert_eq!(parse(&[], &["1-2/udp".into()]).unwrap().exposed.len(), 2);
     }
 

@@ -24,18 +24,30 @@ pub fn parse(text: &str) -> Result<Volume, String> {
     if parts.len() > 3 {
         return fail("too many colons");
     }
-    let [source, rest @ ..] = parts.as_slice() else { return fail("empty section between colons") };
+    let [source, rest @ ..] = parts.as_slice() else {
+        return fail("empty section between colons");
+    };
     if rest.is_empty() {
         return Ok(Volume::Anonymous(text.to_owned()));
     }
-    let source = if source.starts_with('.') { absolute(source) } else { (*source).to_owned() };
+    let source = if source.starts_with('.') {
+        absolute(source)
+    } else {
+        (*source).to_owned()
+    };
     Ok(Volume::Bind(format!("{source}:{}", rest.join(":"))))
 }
 
 /// `filepath.Abs`: joined to the working directory and cleaned, without looking at links.
 pub fn absolute(path: &str) -> String {
-    let base = std::env::current_dir().map(|dir| dir.to_string_lossy().into_owned()).unwrap_or_default();
-    clean(&if path.starts_with('/') { path.to_owned() } else { format!("{base}/{path}") })
+    let base = std::env::current_dir()
+        .map(|dir| dir.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    clean(&if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("{base}/{path}")
+    })
 }
 
 /// `path.Clean` of an absolute or relative path.
@@ -69,13 +81,24 @@ mod tests {
 
     #[test]
     fn volumes() {
-        assert_eq!(parse("site:/usr/share"), Ok(Volume::Bind("site:/usr/share".into())));
+        assert_eq!(
+            parse("site:/usr/share"),
+            Ok(Volume::Bind("site:/usr/share".into()))
+        );
         assert_eq!(parse("/data"), Ok(Volume::Anonymous("/data".into())));
         assert_eq!(parse("/a:/b:ro"), Ok(Volume::Bind("/a:/b:ro".into())));
-        assert_eq!(parse(":/x").unwrap_err(), "invalid spec: :/x: empty section between colons");
-        assert_eq!(parse("a:/b:ro:x").unwrap_err(), "invalid spec: a:/b:ro:x: too many colons");
+        assert_eq!(
+            parse(":/x").unwrap_err(),
+            "invalid spec: :/x: empty section between colons"
+        );
+        assert_eq!(
+            parse("a:/b:ro:x").unwrap_err(),
+            "invalid spec: a:/b:ro:x: too many colons"
+        );
         assert_eq!(parse("").unwrap_err(), "invalid empty volume spec");
-        assert!(matches!(parse("./x:/y"), Ok(Volume::Bind(text)) if text.starts_with('/') && text.ends_with("/x:/y")));
+        assert!(
+            matches!(parse("./x:/y"), Ok(Volume::Bind(text)) if text.starts_with('/') && text.ends_with("/x:/y"))
+        );
         assert_eq!(clean("/a/./b/../../.."), "/");
         assert_eq!(clean("a/../../b"), "../b");
     }

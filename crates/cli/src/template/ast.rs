@@ -13,10 +13,26 @@ pub struct Place {
 pub enum Node {
     Text(String),
     Action(Pipeline),
-    If { condition: Pipeline, then: Vec<Node>, otherwise: Vec<Node> },
-    With { value: Pipeline, then: Vec<Node>, otherwise: Vec<Node> },
-    Range { over: Pipeline, body: Vec<Node>, otherwise: Vec<Node> },
-    Call { name: String, argument: Option<Pipeline>, place: Place },
+    If {
+        condition: Pipeline,
+        then: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
+    With {
+        value: Pipeline,
+        then: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
+    Range {
+        over: Pipeline,
+        body: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
+    Call {
+        name: String,
+        argument: Option<Pipeline>,
+        place: Place,
+    },
     Break,
     Continue,
 }
@@ -68,11 +84,21 @@ impl Node {
         match self {
             Node::Text(_) | Node::Break | Node::Continue => false,
             Node::Action(pipeline) => pipeline.uses_field(name),
-            Node::If { condition: head, then, otherwise }
-            | Node::With { value: head, then, otherwise }
-            | Node::Range { over: head, body: then, otherwise } => {
-                head.uses_field(name) || any(then) || any(otherwise)
+            Node::If {
+                condition: head,
+                then,
+                otherwise,
             }
+            | Node::With {
+                value: head,
+                then,
+                otherwise,
+            }
+            | Node::Range {
+                over: head,
+                body: then,
+                otherwise,
+            } => head.uses_field(name) || any(then) || any(otherwise),
             Node::Call { argument, .. } => argument.as_ref().is_some_and(|p| p.uses_field(name)),
         }
     }
@@ -80,11 +106,21 @@ impl Node {
 
 impl Pipeline {
     fn uses_field(&self, name: &str) -> bool {
-        self.commands.iter().flat_map(|command| &command.words).any(|word| match &word.operand {
-            Operand::Dot => true,
-            Operand::Field(path) | Operand::Variable(_, path) => path.first().is_some_and(|first| first == name),
-            Operand::Nested(pipeline, _) => pipeline.uses_field(name),
-            Operand::Nil | Operand::Bool(_) | Operand::Int(_) | Operand::Float(_) | Operand::Text(_) | Operand::Function(_) => false,
-        })
+        self.commands
+            .iter()
+            .flat_map(|command| &command.words)
+            .any(|word| match &word.operand {
+                Operand::Dot => true,
+                Operand::Field(path) | Operand::Variable(_, path) => {
+                    path.first().is_some_and(|first| first == name)
+                }
+                Operand::Nested(pipeline, _) => pipeline.uses_field(name),
+                Operand::Nil
+                | Operand::Bool(_)
+                | Operand::Int(_)
+                | Operand::Float(_)
+                | Operand::Text(_)
+                | Operand::Function(_) => false,
+            })
     }
 }

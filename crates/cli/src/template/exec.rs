@@ -32,7 +32,10 @@ impl Row {
         if name == "Label" {
             let labels = self.labels.as_ref()?;
             let Some(Value::String(key)) = args.first() else {
-                return Some(Err(format!("wrong number of args for Label: want 1 got {}", args.len())));
+                return Some(Err(format!(
+                    "wrong number of args for Label: want 1 got {}",
+                    args.len()
+                )));
             };
             if self.header {
                 let last = key.rsplit('.').next().unwrap_or(key);
@@ -88,7 +91,14 @@ pub fn run(template: &Template, data: Data<'_>, mode: Mode) -> Result<String, St
         Data::Json(value) => Val::Json(Cow::Borrowed(value)),
         Data::Row(row) => Val::Row(row),
     };
-    let mut state = State { template, mode, out: String::new(), variables: vec![("$".to_owned(), dot.clone())], depth: 0, steps: 0 };
+    let mut state = State {
+        template,
+        mode,
+        out: String::new(),
+        variables: vec![("$".to_owned(), dot.clone())],
+        depth: 0,
+        steps: 0,
+    };
     state.nodes(&template.root, &dot)?;
     Ok(state.out)
 }
@@ -112,7 +122,10 @@ enum Flow {
 impl<'a> State<'a> {
     fn fail<T>(&self, place: &Place, message: &str) -> Result<T, String> {
         let name = &self.template.name;
-        Err(format!("template: {name}:{}:{}: executing {name:?} at <{}>: {message}", place.line, place.column, place.text))
+        Err(format!(
+            "template: {name}:{}:{}: executing {name:?} at <{}>: {message}",
+            place.line, place.column, place.text
+        ))
     }
 
     fn nodes(&mut self, nodes: &'a [Node], dot: &Val<'a>) -> Result<Flow, String> {
@@ -124,7 +137,10 @@ impl<'a> State<'a> {
                 return Ok(flow);
             }
             if self.out.len() > OUTPUT_MAX {
-                return Err(format!("template: {}: output is larger than {OUTPUT_MAX} bytes", self.template.name));
+                return Err(format!(
+                    "template: {}: output is larger than {OUTPUT_MAX} bytes",
+                    self.template.name
+                ));
             }
         }
         self.variables.truncate(scope);
@@ -140,22 +156,46 @@ impl<'a> State<'a> {
                     self.print(value);
                 }
             }
-            Node::If { condition, then, otherwise } => {
+            Node::If {
+                condition,
+                then,
+                otherwise,
+            } => {
                 let scope = self.variables.len();
-                let chosen = if self.pipeline(condition, dot)?.truth() { then } else { otherwise };
+                let chosen = if self.pipeline(condition, dot)?.truth() {
+                    then
+                } else {
+                    otherwise
+                };
                 let flow = self.nodes(chosen, dot)?;
                 self.variables.truncate(scope);
                 return Ok(flow);
             }
-            Node::With { value, then, otherwise } => {
+            Node::With {
+                value,
+                then,
+                otherwise,
+            } => {
                 let scope = self.variables.len();
                 let value = self.pipeline(value, dot)?;
-                let flow = if value.truth() { self.nodes(then, &value)? } else { self.nodes(otherwise, dot)? };
+                let flow = if value.truth() {
+                    self.nodes(then, &value)?
+                } else {
+                    self.nodes(otherwise, dot)?
+                };
                 self.variables.truncate(scope);
                 return Ok(flow);
             }
-            Node::Range { over, body, otherwise } => return self.range(over, body, otherwise, dot),
-            Node::Call { name, argument, place } => self.call_template(name, argument.as_ref(), place, dot)?,
+            Node::Range {
+                over,
+                body,
+                otherwise,
+            } => return self.range(over, body, otherwise, dot),
+            Node::Call {
+                name,
+                argument,
+                place,
+            } => self.call_template(name, argument.as_ref(), place, dot)?,
             Node::Break => return Ok(Flow::Break),
             Node::Continue => return Ok(Flow::Continue),
         }
@@ -165,23 +205,35 @@ impl<'a> State<'a> {
     fn print(&mut self, value: Val<'a>) {
         match value {
             Val::Json(value) => self.out.push_str(&display(&value)),
-            Val::Row(row) => self.out.push_str(&display(&Value::Object(row.fields.clone()))),
+            Val::Row(row) => self
+                .out
+                .push_str(&display(&Value::Object(row.fields.clone()))),
         }
     }
 
-    fn call_template(&mut self, name: &str, argument: Option<&'a Pipeline>, place: &Place, dot: &Val<'a>) -> Result<(), String> {
+    fn call_template(
+        &mut self,
+        name: &str,
+        argument: Option<&'a Pipeline>,
+        place: &Place,
+        dot: &Val<'a>,
+    ) -> Result<(), String> {
         let template: &'a Template = self.template;
         let Some(nodes) = template.defined.get(name) else {
             return self.fail(place, &format!("template {name:?} not defined"));
         };
         if self.depth >= DEPTH_MAX {
-            return self.fail(place, &format!("exceeded maximum template depth ({DEPTH_MAX})"));
+            return self.fail(
+                place,
+                &format!("exceeded maximum template depth ({DEPTH_MAX})"),
+            );
         }
         let argument = match argument {
             Some(pipeline) => self.pipeline(pipeline, dot)?,
             None => Val::Json(Cow::Owned(Value::Null)),
         };
-        let variables = std::mem::replace(&mut self.variables, vec![("$".into(), argument.clone())]);
+        let variables =
+            std::mem::replace(&mut self.variables, vec![("$".into(), argument.clone())]);
         self.depth += 1;
         let result = self.nodes(nodes, &argument);
         self.depth -= 1;
@@ -189,14 +241,28 @@ impl<'a> State<'a> {
         result.map(|_| ())
     }
 
-    fn range(&mut self, over: &'a Pipeline, body: &'a [Node], otherwise: &'a [Node], dot: &Val<'a>) -> Result<Flow, String> {
+    fn range(
+        &mut self,
+        over: &'a Pipeline,
+        body: &'a [Node],
+        otherwise: &'a [Node],
+        dot: &Val<'a>,
+    ) -> Result<Flow, String> {
         let scope = self.variables.len();
         let value = self.pipeline_value(over, dot)?;
         let items: Vec<(Value, Val<'a>)> = match value {
-            Val::Json(Cow::Borrowed(value)) => pairs(value).into_iter().map(|(key, item)| (key, Val::Json(Cow::Borrowed(item)))).collect(),
+            Val::Json(Cow::Borrowed(value)) => pairs(value)
+                .into_iter()
+                .map(|(key, item)| (key, Val::Json(Cow::Borrowed(item))))
+                .collect(),
             Val::Json(Cow::Owned(value)) => match count(&value) {
-                Some(count) => (0..count.min(STEPS_MAX as i64)).map(|n| (n.into(), Val::Json(Cow::Owned(n.into())))).collect(),
-                None => pairs(&value).into_iter().map(|(key, item)| (key, Val::Json(Cow::Owned(item.clone())))).collect(),
+                Some(count) => (0..count.min(STEPS_MAX as i64))
+                    .map(|n| (n.into(), Val::Json(Cow::Owned(n.into()))))
+                    .collect(),
+                None => pairs(&value)
+                    .into_iter()
+                    .map(|(key, item)| (key, Val::Json(Cow::Owned(item.clone()))))
+                    .collect(),
             },
             Val::Row(_) => Vec::new(),
         };
@@ -208,7 +274,10 @@ impl<'a> State<'a> {
         for (key, item) in items {
             self.steps += 1;
             if self.steps > STEPS_MAX {
-                return Err(format!("template: {}: more than {STEPS_MAX} iterations", self.template.name));
+                return Err(format!(
+                    "template: {}: more than {STEPS_MAX} iterations",
+                    self.template.name
+                ));
             }
             self.variables.truncate(scope);
             self.bind_range(over, key, &item);
@@ -234,7 +303,13 @@ impl<'a> State<'a> {
     }
 
     fn set(&mut self, name: &str, value: Val<'a>, assign: bool) {
-        if assign && let Some(slot) = self.variables.iter_mut().rev().find(|(known, _)| known == name) {
+        if assign
+            && let Some(slot) = self
+                .variables
+                .iter_mut()
+                .rev()
+                .find(|(known, _)| known == name)
+        {
             slot.1 = value;
             return;
         }
@@ -257,7 +332,12 @@ impl<'a> State<'a> {
         Ok(value.unwrap_or(Val::Json(Cow::Owned(Value::Null))))
     }
 
-    fn command(&mut self, command: &'a Command, dot: &Val<'a>, last: Option<Val<'a>>) -> Result<Val<'a>, String> {
+    fn command(
+        &mut self,
+        command: &'a Command,
+        dot: &Val<'a>,
+        last: Option<Val<'a>>,
+    ) -> Result<Val<'a>, String> {
         let Some((first, rest)) = command.words.split_first() else {
             return Ok(Val::Json(Cow::Owned(Value::Null)));
         };
@@ -275,14 +355,24 @@ impl<'a> State<'a> {
             Operand::Nested(pipeline, path) => {
                 let start = self.pipeline_value(pipeline, dot)?;
                 if path.is_empty() && has_args {
-                    return self.fail(&first.place, &format!("can't give argument to non-function {}", first.place.text));
+                    return self.fail(
+                        &first.place,
+                        &format!("can't give argument to non-function {}", first.place.text),
+                    );
                 }
                 self.path(start, path, first, rest, dot, last)
             }
             Operand::Nil => self.fail(&first.place, "nil is not a command"),
-            Operand::Dot | Operand::Bool(_) | Operand::Int(_) | Operand::Float(_) | Operand::Text(_) => {
+            Operand::Dot
+            | Operand::Bool(_)
+            | Operand::Int(_)
+            | Operand::Float(_)
+            | Operand::Text(_) => {
                 if has_args {
-                    return self.fail(&first.place, &format!("can't give argument to non-function {}", first.place.text));
+                    return self.fail(
+                        &first.place,
+                        &format!("can't give argument to non-function {}", first.place.text),
+                    );
                 }
                 self.word(first, dot)
             }
@@ -291,7 +381,9 @@ impl<'a> State<'a> {
 
     fn variable(&self, name: &str) -> Val<'a> {
         let found = self.variables.iter().rev().find(|(known, _)| known == name);
-        found.map_or(Val::Json(Cow::Owned(Value::Null)), |(_, value)| value.clone())
+        found.map_or(Val::Json(Cow::Owned(Value::Null)), |(_, value)| {
+            value.clone()
+        })
     }
 
     /// The value of a word that stands as an argument.
@@ -304,7 +396,9 @@ impl<'a> State<'a> {
             Operand::Float(number) => (*number).into(),
             Operand::Text(text) => text.as_str().into(),
             Operand::Field(path) => return self.path(dot.clone(), path, word, &[], dot, None),
-            Operand::Variable(name, path) => return self.path(self.variable(name), path, word, &[], dot, None),
+            Operand::Variable(name, path) => {
+                return self.path(self.variable(name), path, word, &[], dot, None);
+            }
             Operand::Function(name) => return self.function(name, word, &[], dot, None),
             Operand::Nested(pipeline, path) => {
                 let start = self.pipeline_value(pipeline, dot)?;
@@ -314,7 +408,14 @@ impl<'a> State<'a> {
         Ok(Val::Json(Cow::Owned(value)))
     }
 
-    fn function(&mut self, name: &str, word: &Word, rest: &'a [Word], dot: &Val<'a>, last: Option<Val<'a>>) -> Result<Val<'a>, String> {
+    fn function(
+        &mut self,
+        name: &str,
+        word: &Word,
+        rest: &'a [Word],
+        dot: &Val<'a>,
+        last: Option<Val<'a>>,
+    ) -> Result<Val<'a>, String> {
         if name == "and" || name == "or" {
             return self.and_or(name == "and", word, rest, dot, last);
         }
@@ -323,7 +424,10 @@ impl<'a> State<'a> {
             args.push(self.word(argument, dot)?);
         }
         args.extend(last);
-        if name == "json" && self.mode != Mode::Header && let [Val::Row(row)] = args.as_slice() {
+        if name == "json"
+            && self.mode != Mode::Header
+            && let [Val::Row(row)] = args.as_slice()
+        {
             return Ok(Val::Json(Cow::Owned(row.to_json().into())));
         }
         let args = args.into_iter().map(Val::into_value).collect();
@@ -333,7 +437,14 @@ impl<'a> State<'a> {
         }
     }
 
-    fn and_or(&mut self, and: bool, word: &Word, rest: &'a [Word], dot: &Val<'a>, last: Option<Val<'a>>) -> Result<Val<'a>, String> {
+    fn and_or(
+        &mut self,
+        and: bool,
+        word: &Word,
+        rest: &'a [Word],
+        dot: &Val<'a>,
+        last: Option<Val<'a>>,
+    ) -> Result<Val<'a>, String> {
         let mut value = None;
         for argument in rest {
             let next = self.word(argument, dot)?;
@@ -346,13 +457,24 @@ impl<'a> State<'a> {
             Some(value) => Ok(value),
             None => {
                 let name = if and { "and" } else { "or" };
-                self.fail(&word.place, &format!("wrong number of args for {name}: want at least 1 got 0"))
+                self.fail(
+                    &word.place,
+                    &format!("wrong number of args for {name}: want at least 1 got 0"),
+                )
             }
         }
     }
 
     /// Follows `path` from `start`; arguments belong to its last element.
-    fn path(&mut self, start: Val<'a>, path: &[String], word: &Word, rest: &'a [Word], dot: &Val<'a>, last: Option<Val<'a>>) -> Result<Val<'a>, String> {
+    fn path(
+        &mut self,
+        start: Val<'a>,
+        path: &[String],
+        word: &Word,
+        rest: &'a [Word],
+        dot: &Val<'a>,
+        last: Option<Val<'a>>,
+    ) -> Result<Val<'a>, String> {
         let mut args = Vec::new();
         for argument in rest {
             args.push(self.word(argument, dot)?.into_value());
@@ -360,39 +482,63 @@ impl<'a> State<'a> {
         args.extend(last.map(Val::into_value));
         let mut value = start;
         for (index, name) in path.iter().enumerate() {
-            let final_args = if index + 1 == path.len() { args.as_slice() } else { &[] };
+            let final_args = if index + 1 == path.len() {
+                args.as_slice()
+            } else {
+                &[]
+            };
             value = self.field(value, name, final_args, word)?;
         }
         Ok(value)
     }
 
-    fn field(&self, value: Val<'a>, name: &str, args: &[Value], word: &Word) -> Result<Val<'a>, String> {
+    fn field(
+        &self,
+        value: Val<'a>,
+        name: &str,
+        args: &[Value],
+        word: &Word,
+    ) -> Result<Val<'a>, String> {
         let json = match value {
             Val::Row(row) => {
                 return match row.get(name, args) {
                     Some(Ok(found)) => Ok(Val::Json(Cow::Owned(found))),
                     Some(Err(message)) => self.fail(&word.place, &message),
                     None if row.header => Ok(Val::Json(Cow::Owned(Value::Null))),
-                    None => self.fail(&word.place, &format!("can't evaluate field {name} in type {}", row.type_name)),
+                    None => self.fail(
+                        &word.place,
+                        &format!("can't evaluate field {name} in type {}", row.type_name),
+                    ),
                 };
             }
             Val::Json(json) => json,
         };
         if !args.is_empty() {
-            return self.fail(&word.place, &format!("{name} is not a method but has arguments"));
+            return self.fail(
+                &word.place,
+                &format!("{name} is not a method but has arguments"),
+            );
         }
         match json {
             Cow::Borrowed(Value::Object(map)) => match lookup(map, name) {
                 Some(found) => Ok(Val::Json(Cow::Borrowed(found))),
                 None => self.missing(name, word),
             },
-            Cow::Owned(Value::Object(mut map)) => match lookup_key(&map, name).and_then(|key| map.swap_remove(&key)) {
-                Some(found) => Ok(Val::Json(Cow::Owned(found))),
-                None => self.missing(name, word),
-            },
+            Cow::Owned(Value::Object(mut map)) => {
+                match lookup_key(&map, name).and_then(|key| map.swap_remove(&key)) {
+                    Some(found) => Ok(Val::Json(Cow::Owned(found))),
+                    None => self.missing(name, word),
+                }
+            }
             other => match other.as_ref() {
-                Value::Null => self.fail(&word.place, &format!("nil pointer evaluating interface {{}}.{name}")),
-                _ => self.fail(&word.place, &format!("can't evaluate field {name} in type interface {{}}")),
+                Value::Null => self.fail(
+                    &word.place,
+                    &format!("nil pointer evaluating interface {{}}.{name}"),
+                ),
+                _ => self.fail(
+                    &word.place,
+                    &format!("can't evaluate field {name} in type interface {{}}"),
+                ),
             },
         }
     }
@@ -407,16 +553,27 @@ impl<'a> State<'a> {
 
 /// Docker's Go structures name some fields otherwise than their JSON (`ID` and `Id`): either is found.
 fn lookup<'m>(map: &'m Map<String, Value>, name: &str) -> Option<&'m Value> {
-    map.get(name).or_else(|| lookup_key(map, name).and_then(|key| map.get(&key)))
+    map.get(name)
+        .or_else(|| lookup_key(map, name).and_then(|key| map.get(&key)))
 }
 
 fn lookup_key(map: &Map<String, Value>, name: &str) -> Option<String> {
     if map.contains_key(name) {
         return Some(name.to_owned());
     }
-    let initialisms = ["id", "ip", "url", "cpu", "dns", "os", "io", "uts", "api", "ipam", "ipv4", "ipv6", "pid"];
+    let initialisms = [
+        "id", "ip", "url", "cpu", "dns", "os", "io", "uts", "api", "ipam", "ipv4", "ipv6", "pid",
+    ];
     let folded = name.to_ascii_lowercase();
-    initialisms.iter().any(|part| folded.contains(part)).then(|| map.keys().find(|key| key.eq_ignore_ascii_case(name)).cloned()).flatten()
+    initialisms
+        .iter()
+        .any(|part| folded.contains(part))
+        .then(|| {
+            map.keys()
+                .find(|key| key.eq_ignore_ascii_case(name))
+                .cloned()
+        })
+        .flatten()
 }
 
 fn count(value: &Value) -> Option<i64> {
@@ -425,11 +582,18 @@ fn count(value: &Value) -> Option<i64> {
 
 fn pairs(value: &Value) -> Vec<(Value, &Value)> {
     match value {
-        Value::Array(list) => list.iter().enumerate().map(|(index, item)| (index.into(), item)).collect(),
+        Value::Array(list) => list
+            .iter()
+            .enumerate()
+            .map(|(index, item)| (index.into(), item))
+            .collect(),
         Value::Object(map) => {
             let mut entries: Vec<_> = map.iter().collect();
             entries.sort_by(|a, b| a.0.cmp(b.0));
-            entries.into_iter().map(|(key, item)| (key.as_str().into(), item)).collect()
+            entries
+                .into_iter()
+                .map(|(key, item)| (key.as_str().into(), item))
+                .collect()
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
     }

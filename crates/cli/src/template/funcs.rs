@@ -1,14 +1,15 @@
 //! The functions that templates call: Go's own and Docker's.
 
-use super::print::{display, go_type, sprint, sprintf, sprintln};
 use super::Mode;
+use super::print::{display, go_type, sprint, sprintf, sprintln};
 use crate::go::json;
 use serde_json::{Number, Value};
 use std::cmp::Ordering;
 
 const NAMES: [&str; 27] = [
-    "and", "or", "not", "len", "index", "slice", "print", "printf", "println", "html", "js", "urlquery", "call", "eq", "ne", "lt", "le",
-    "gt", "ge", "json", "split", "join", "title", "lower", "upper", "pad", "truncate",
+    "and", "or", "not", "len", "index", "slice", "print", "printf", "println", "html", "js",
+    "urlquery", "call", "eq", "ne", "lt", "le", "gt", "ge", "json", "split", "join", "title",
+    "lower", "upper", "pad", "truncate",
 ];
 
 /// Longest padding that `pad` adds.
@@ -33,7 +34,12 @@ pub fn truth(value: &Value) -> bool {
 
 /// Calls function `name` (not `and`/`or`, which decide what is evaluated).
 pub fn call(name: &str, args: Vec<Value>, mode: Mode) -> Result<Value, String> {
-    if mode == Mode::Header && matches!(name, "json" | "split" | "join" | "title" | "lower" | "upper" | "truncate") {
+    if mode == Mode::Header
+        && matches!(
+            name,
+            "json" | "split" | "join" | "title" | "lower" | "upper" | "truncate"
+        )
+    {
         return Ok(args.into_iter().next().unwrap_or(Value::Null));
     }
     let text = |index: usize| as_text(name, args.get(index));
@@ -44,8 +50,11 @@ pub fn call(name: &str, args: Vec<Value>, mode: Mode) -> Result<Value, String> {
         "title" => fixed(name, &args, 1).and_then(|()| Ok(title(text(0)?).into())),
         "split" => fixed(name, &args, 2).and_then(|()| Ok(split(text(0)?, text(1)?))),
         "join" => fixed(name, &args, 2).and_then(|()| join(&args[0], text(1)?)),
-        "pad" => fixed(name, &args, 3).and_then(|()| pad(text(0)?, int(name, &args[1])?, int(name, &args[2])?)),
-        "truncate" => fixed(name, &args, 2).and_then(|()| Ok(truncate(text(0)?, int(name, &args[1])?).into())),
+        "pad" => fixed(name, &args, 3)
+            .and_then(|()| pad(text(0)?, int(name, &args[1])?, int(name, &args[2])?)),
+        "truncate" => {
+            fixed(name, &args, 2).and_then(|()| Ok(truncate(text(0)?, int(name, &args[1])?).into()))
+        }
         "not" => fixed(name, &args, 1).map(|()| Value::Bool(!truth(&args[0]))),
         "len" => fixed(name, &args, 1).and_then(|()| length(&args[0])),
         "index" => index(&args),
@@ -63,27 +72,45 @@ pub fn call(name: &str, args: Vec<Value>, mode: Mode) -> Result<Value, String> {
 }
 
 fn fixed(name: &str, args: &[Value], count: usize) -> Result<(), String> {
-    if args.len() == count { Ok(()) } else { Err(format!("wrong number of args for {name}: want {count} got {}", args.len())) }
+    if args.len() == count {
+        Ok(())
+    } else {
+        Err(format!(
+            "wrong number of args for {name}: want {count} got {}",
+            args.len()
+        ))
+    }
 }
 
 fn as_text<'a>(name: &str, value: Option<&'a Value>) -> Result<&'a str, String> {
     match value {
         Some(Value::String(text)) => Ok(text),
-        None => Err(format!("wrong number of args for {name}: want at least 1 got 0")),
+        None => Err(format!(
+            "wrong number of args for {name}: want at least 1 got 0"
+        )),
         Some(Value::Null) => Err("invalid value; expected string".into()),
-        Some(other) => Err(format!("wrong type for value; expected string; got {}", go_type(other))),
+        Some(other) => Err(format!(
+            "wrong type for value; expected string; got {}",
+            go_type(other)
+        )),
     }
 }
 
 fn int(_: &str, value: &Value) -> Result<i64, String> {
-    value.as_i64().ok_or_else(|| format!("wrong type for value; expected int; got {}", go_type(value)))
+    value
+        .as_i64()
+        .ok_or_else(|| format!("wrong type for value; expected int; got {}", go_type(value)))
 }
 
 fn title(text: &str) -> String {
     let mut start = true;
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if start { out.extend(c.to_uppercase()) } else { out.push(c) }
+        if start {
+            out.extend(c.to_uppercase())
+        } else {
+            out.push(c)
+        }
         start = !(c.is_alphanumeric() || c == '_' || c == '\'');
     }
     out
@@ -93,7 +120,9 @@ fn split(text: &str, separator: &str) -> Value {
     if separator.is_empty() {
         return text.chars().map(|c| Value::String(c.into())).collect();
     }
-    text.split(separator).map(|part| Value::String(part.into())).collect()
+    text.split(separator)
+        .map(|part| Value::String(part.into()))
+        .collect()
 }
 
 fn join(list: &Value, separator: &str) -> Result<Value, String> {
@@ -103,7 +132,10 @@ fn join(list: &Value, separator: &str) -> Result<Value, String> {
             Ok(items.join(separator).into())
         }
         Value::Null => Ok("".into()),
-        other => Err(format!("wrong type for value; expected []string; got {}", go_type(other))),
+        other => Err(format!(
+            "wrong type for value; expected []string; got {}",
+            go_type(other)
+        )),
     }
 }
 
@@ -145,21 +177,47 @@ fn index(args: &[Value]) -> Result<Value, String> {
     for key in keys {
         value = match (&value, key) {
             (Value::Array(list), key) => {
-                let at = key.as_i64().ok_or_else(|| format!("error calling index: cannot index slice/array with type {}", go_type(key)))?;
+                let at = key.as_i64().ok_or_else(|| {
+                    format!(
+                        "error calling index: cannot index slice/array with type {}",
+                        go_type(key)
+                    )
+                })?;
                 let found = usize::try_from(at).ok().and_then(|at| list.get(at));
-                found.cloned().ok_or_else(|| format!("error calling index: index out of range: {at}"))?
+                found
+                    .cloned()
+                    .ok_or_else(|| format!("error calling index: index out of range: {at}"))?
             }
-            (Value::Object(map), Value::String(key)) => map.get(key).cloned().unwrap_or(Value::Null),
+            (Value::Object(map), Value::String(key)) => {
+                map.get(key).cloned().unwrap_or(Value::Null)
+            }
             (Value::Object(_), key) => {
-                return Err(format!("error calling index: value has type {}; should be string", go_type(key)));
+                return Err(format!(
+                    "error calling index: value has type {}; should be string",
+                    go_type(key)
+                ));
             }
             (Value::String(text), key) => {
-                let at = key.as_i64().ok_or_else(|| format!("error calling index: cannot index slice/array with type {}", go_type(key)))?;
-                let found = usize::try_from(at).ok().and_then(|at| text.as_bytes().get(at));
-                found.map(|&byte| Value::from(byte)).ok_or_else(|| format!("error calling index: index out of range: {at}"))?
+                let at = key.as_i64().ok_or_else(|| {
+                    format!(
+                        "error calling index: cannot index slice/array with type {}",
+                        go_type(key)
+                    )
+                })?;
+                let found = usize::try_from(at)
+                    .ok()
+                    .and_then(|at| text.as_bytes().get(at));
+                found
+                    .map(|&byte| Value::from(byte))
+                    .ok_or_else(|| format!("error calling index: index out of range: {at}"))?
             }
             (Value::Null, _) => return Err("error calling index: index of untyped nil".into()),
-            (other, _) => return Err(format!("error calling index: can't index item of type {}", go_type(other))),
+            (other, _) => {
+                return Err(format!(
+                    "error calling index: can't index item of type {}",
+                    go_type(other)
+                ));
+            }
         };
     }
     Ok(value)
@@ -173,22 +231,39 @@ fn slice(args: &[Value]) -> Result<Value, String> {
         Value::String(text) => text.len(),
         Value::Array(list) => list.len(),
         Value::Null => return Err("error calling slice: slice of untyped nil".into()),
-        other => return Err(format!("error calling slice: can't slice item of type {}", go_type(other))),
+        other => {
+            return Err(format!(
+                "error calling slice: can't slice item of type {}",
+                go_type(other)
+            ));
+        }
     };
     let bound = |at: usize, default: usize| match bounds.get(at) {
         None => Ok(default),
         Some(value) => {
-            let wanted = value.as_i64().ok_or_else(|| format!("error calling slice: cannot index slice/array with type {}", go_type(value)))?;
-            usize::try_from(wanted).ok().filter(|at| *at <= size).ok_or_else(|| format!("error calling slice: index out of range: {wanted}"))
+            let wanted = value.as_i64().ok_or_else(|| {
+                format!(
+                    "error calling slice: cannot index slice/array with type {}",
+                    go_type(value)
+                )
+            })?;
+            usize::try_from(wanted)
+                .ok()
+                .filter(|at| *at <= size)
+                .ok_or_else(|| format!("error calling slice: index out of range: {wanted}"))
         }
     };
     let (from, to) = (bound(0, 0)?, bound(1, size)?);
     if from > to {
-        return Err(format!("error calling slice: invalid slice index: {from} > {to}"));
+        return Err(format!(
+            "error calling slice: invalid slice index: {from} > {to}"
+        ));
     }
     Ok(match item {
         Value::Array(list) => Value::Array(list[from..to].to_vec()),
-        Value::String(text) => String::from_utf8_lossy(&text.as_bytes()[from..to]).into_owned().into(),
+        Value::String(text) => String::from_utf8_lossy(&text.as_bytes()[from..to])
+            .into_owned()
+            .into(),
         _ => Value::Null,
     })
 }
@@ -236,7 +311,9 @@ fn urlquery(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(byte as char),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                out.push(byte as char)
+            }
             b' ' => out.push('+'),
             byte => out.push_str(&format!("%{byte:02X}")),
         }
@@ -246,10 +323,14 @@ fn urlquery(text: &str) -> String {
 
 fn compare(name: &str, args: &[Value]) -> Result<Value, String> {
     let Some((first, others)) = args.split_first() else {
-        return Err(format!("wrong number of args for {name}: want at least 1 got 0"));
+        return Err(format!(
+            "wrong number of args for {name}: want at least 1 got 0"
+        ));
     };
     if others.is_empty() {
-        return Err(format!("error calling {name}: missing argument for comparison"));
+        return Err(format!(
+            "error calling {name}: missing argument for comparison"
+        ));
     }
     if name == "eq" {
         for other in others {
@@ -263,7 +344,8 @@ fn compare(name: &str, args: &[Value]) -> Result<Value, String> {
     if name == "ne" {
         return Ok((!equal(name, first, &others[0])?).into());
     }
-    let order = order(first, &others[0]).map_err(|message| format!("error calling {name}: {message}"))?;
+    let order =
+        order(first, &others[0]).map_err(|message| format!("error calling {name}: {message}"))?;
     Ok(match name {
         "lt" => order == Ordering::Less,
         "le" => order != Ordering::Greater,
@@ -279,16 +361,24 @@ fn equal(name: &str, left: &Value, right: &Value) -> Result<bool, String> {
         (Value::Bool(a), Value::Bool(b)) => Ok(a == b),
         (Value::String(a), Value::String(b)) => Ok(a == b),
         (Value::Number(a), Value::Number(b)) => Ok(number_order(a, b) == Some(Ordering::Equal)),
-        (Value::Array(_) | Value::Object(_), _) => Err(format!("error calling {name}: non-comparable type")),
-        _ => Err(format!("error calling {name}: incompatible types for comparison")),
+        (Value::Array(_) | Value::Object(_), _) => {
+            Err(format!("error calling {name}: non-comparable type"))
+        }
+        _ => Err(format!(
+            "error calling {name}: incompatible types for comparison"
+        )),
     }
 }
 
 fn order(left: &Value, right: &Value) -> Result<Ordering, &'static str> {
     match (left, right) {
         (Value::String(a), Value::String(b)) => Ok(a.cmp(b)),
-        (Value::Number(a), Value::Number(b)) => number_order(a, b).ok_or("invalid type for comparison"),
-        (Value::Bool(_) | Value::Array(_) | Value::Object(_) | Value::Null, _) => Err("invalid type for comparison"),
+        (Value::Number(a), Value::Number(b)) => {
+            number_order(a, b).ok_or("invalid type for comparison")
+        }
+        (Value::Bool(_) | Value::Array(_) | Value::Object(_) | Value::Null, _) => {
+            Err("invalid type for comparison")
+        }
         _ => Err("incompatible types for comparison"),
     }
 }

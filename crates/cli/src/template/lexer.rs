@@ -54,13 +54,19 @@ pub fn lex(text: &str) -> Result<Vec<Token>, (usize, String)> {
         let (next, trim) = if text[inside..].starts_with("/*") {
             comment(text, open, inside)?
         } else {
-            tokens.push(Token { at: open, kind: Kind::Open });
+            tokens.push(Token {
+                at: open,
+                kind: Kind::Open,
+            });
             action(text, inside, &mut tokens)?
         };
         at = next;
         trim_next = trim;
     }
-    tokens.push(Token { at: text.len(), kind: Kind::End });
+    tokens.push(Token {
+        at: text.len(),
+        kind: Kind::End,
+    });
     Ok(tokens)
 }
 
@@ -68,7 +74,10 @@ const SPACES: [char; 4] = [' ', '\t', '\r', '\n'];
 
 fn push_text(tokens: &mut Vec<Token>, at: usize, piece: &str) {
     if !piece.is_empty() {
-        tokens.push(Token { at, kind: Kind::Text(piece.to_owned()) });
+        tokens.push(Token {
+            at,
+            kind: Kind::Text(piece.to_owned()),
+        });
     }
 }
 
@@ -78,7 +87,10 @@ fn trims_left(rest: &str) -> bool {
 }
 
 fn comment(text: &str, open: usize, inside: usize) -> Result<(usize, bool), (usize, String)> {
-    let close = text[inside..].find("*/").map(|found| inside + found + 2).ok_or((open, "unclosed comment".to_owned()))?;
+    let close = text[inside..]
+        .find("*/")
+        .map(|found| inside + found + 2)
+        .ok_or((open, "unclosed comment".to_owned()))?;
     let rest = &text[close..];
     let trimmed = rest.trim_start_matches(SPACES);
     if rest.starts_with("}}") {
@@ -91,7 +103,11 @@ fn comment(text: &str, open: usize, inside: usize) -> Result<(usize, bool), (usi
 }
 
 /// Lexes from `at` to the closing delimiter; gives the offset after it and whether it trims.
-fn action(text: &str, mut at: usize, tokens: &mut Vec<Token>) -> Result<(usize, bool), (usize, String)> {
+fn action(
+    text: &str,
+    mut at: usize,
+    tokens: &mut Vec<Token>,
+) -> Result<(usize, bool), (usize, String)> {
     let start = at;
     let mut parens = 0usize;
     loop {
@@ -100,10 +116,15 @@ fn action(text: &str, mut at: usize, tokens: &mut Vec<Token>) -> Result<(usize, 
             if parens > 0 {
                 return Err((at, "unclosed left paren".into()));
             }
-            tokens.push(Token { at, kind: Kind::Close });
+            tokens.push(Token {
+                at,
+                kind: Kind::Close,
+            });
             return Ok((at + length, trim));
         }
-        let Some(c) = rest.chars().next() else { return Err((start.max(at), "unclosed action".into())) };
+        let Some(c) = rest.chars().next() else {
+            return Err((start.max(at), "unclosed action".into()));
+        };
         let (kind, length) = match c {
             ' ' | '\t' | '\r' | '\n' => {
                 let trimmed = rest.trim_start_matches(SPACES);
@@ -118,7 +139,9 @@ fn action(text: &str, mut at: usize, tokens: &mut Vec<Token>) -> Result<(usize, 
                 (Kind::LeftParen, 1)
             }
             ')' => {
-                parens = parens.checked_sub(1).ok_or((at, "unexpected right paren".to_owned()))?;
+                parens = parens
+                    .checked_sub(1)
+                    .ok_or((at, "unexpected right paren".to_owned()))?;
                 (Kind::RightParen, 1)
             }
             '=' => (Kind::Assign, 1),
@@ -126,7 +149,9 @@ fn action(text: &str, mut at: usize, tokens: &mut Vec<Token>) -> Result<(usize, 
             ':' => return Err((at, "expected :=".into())),
             '"' => quoted(rest).ok_or((at, "unterminated quoted string".to_owned()))?,
             '`' => {
-                let end = rest[1..].find('`').ok_or((at, "unterminated raw quoted string".to_owned()))?;
+                let end = rest[1..]
+                    .find('`')
+                    .ok_or((at, "unterminated raw quoted string".to_owned()))?;
                 (Kind::Quoted(rest[1..=end].to_owned()), end + 2)
             }
             '\'' => character(rest).ok_or((at, "unterminated character constant".to_owned()))?,
@@ -135,7 +160,12 @@ fn action(text: &str, mut at: usize, tokens: &mut Vec<Token>) -> Result<(usize, 
                 let name = identifier(&rest[1..]);
                 (Kind::Variable(format!("${name}")), 1 + name.len())
             }
-            '+' | '-' | '.' | '0'..='9' => number(rest).map_err(|bad| (at, format!("bad number syntax: {}", crate::go::strconv::quote(bad))))?,
+            '+' | '-' | '.' | '0'..='9' => number(rest).map_err(|bad| {
+                (
+                    at,
+                    format!("bad number syntax: {}", crate::go::strconv::quote(bad)),
+                )
+            })?,
             c if c == '_' || c.is_alphanumeric() => {
                 let word = identifier(rest);
                 (Kind::Word(word.to_owned()), word.len())
@@ -156,31 +186,44 @@ fn closing(rest: &str) -> Option<(usize, bool)> {
         return Some((2, false));
     }
     let trimmed = rest.trim_start_matches(SPACES);
-    (trimmed.len() < rest.len() && trimmed.starts_with("-}}")).then(|| (rest.len() - trimmed.len() + 3, true))
+    (trimmed.len() < rest.len() && trimmed.starts_with("-}}"))
+        .then(|| (rest.len() - trimmed.len() + 3, true))
 }
 
 fn identifier(rest: &str) -> &str {
-    let end = rest.find(|c: char| !(c == '_' || c.is_alphanumeric())).unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| !(c == '_' || c.is_alphanumeric()))
+        .unwrap_or(rest.len());
     &rest[..end]
 }
 
 fn field(rest: &str) -> (Kind, usize) {
     let name = identifier(&rest[1..]);
-    if name.is_empty() { (Kind::Dot, 1) } else { (Kind::Field(name.to_owned()), 1 + name.len()) }
+    if name.is_empty() {
+        (Kind::Dot, 1)
+    } else {
+        (Kind::Field(name.to_owned()), 1 + name.len())
+    }
 }
 
 fn number(rest: &str) -> Result<(Kind, usize), &str> {
     let end = rest
         .char_indices()
         .find(|&(index, c)| {
-            let sign = matches!(c, '+' | '-') && (index == 0 || matches!(rest.as_bytes()[index - 1], b'e' | b'E'));
+            let sign = matches!(c, '+' | '-')
+                && (index == 0 || matches!(rest.as_bytes()[index - 1], b'e' | b'E'));
             !(sign || c.is_alphanumeric() || c == '.' || c == '_')
         })
         .map_or(rest.len(), |(index, _)| index);
     let text = &rest[..end];
     let plain = text.replace('_', "");
-    let valid = crate::go::strconv::parse_int(&plain).is_ok() || crate::go::strconv::parse_float(&plain).is_ok();
-    if valid { Ok((Kind::Number(plain), end)) } else { Err(text) }
+    let valid = crate::go::strconv::parse_int(&plain).is_ok()
+        || crate::go::strconv::parse_float(&plain).is_ok();
+    if valid {
+        Ok((Kind::Number(plain), end))
+    } else {
+        Err(text)
+    }
 }
 
 fn quoted(rest: &str) -> Option<(Kind, usize)> {
@@ -225,7 +268,9 @@ fn escape(chars: &mut impl Iterator<Item = (usize, char)>) -> Option<char> {
     };
     let mut code = 0u32;
     for _ in 0..digits {
-        code = code.checked_mul(16)?.checked_add(chars.next()?.1.to_digit(16)?)?;
+        code = code
+            .checked_mul(16)?
+            .checked_add(chars.next()?.1.to_digit(16)?)?;
     }
     char::from_u32(code)
 }

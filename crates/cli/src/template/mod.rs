@@ -48,7 +48,10 @@ impl Template {
 
     /// Whether any part of the template reads field `name` (`.Size`), so that costly data is fetched only on demand.
     pub fn uses_field(&self, name: &str) -> bool {
-        self.root.iter().chain(self.defined.values().flatten()).any(|node| node.uses_field(name))
+        self.root
+            .iter()
+            .chain(self.defined.values().flatten())
+            .any(|node| node.uses_field(name))
     }
 }
 

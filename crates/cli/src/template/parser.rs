@@ -12,18 +12,34 @@ const DEPTH_MAX: usize = 100;
 
 /// Parses `text`.
 pub fn parse(name: &str, text: &str) -> Result<Template, String> {
-    let fail = |at: usize, message: String| format!("template: {name}:{}: {message}", line_of(text, at));
+    let fail =
+        |at: usize, message: String| format!("template: {name}:{}: {message}", line_of(text, at));
     let tokens = lex(text).map_err(|(at, message)| fail(at, message))?;
-    let mut parser = Parser { text, tokens, at: 0, depth: 0, loops: 0, variables: vec!["$".into()], defined: HashMap::new() };
+    let mut parser = Parser {
+        text,
+        tokens,
+        at: 0,
+        depth: 0,
+        loops: 0,
+        variables: vec!["$".into()],
+        defined: HashMap::new(),
+    };
     let (root, end) = parser.list().map_err(|(at, message)| fail(at, message))?;
     if let Some((at, keyword)) = end {
         return Err(fail(at, format!("unexpected {{{{{keyword}}}}}")));
     }
-    Ok(Template { name: name.into(), root, defined: parser.defined })
+    Ok(Template {
+        name: name.into(),
+        root,
+        defined: parser.defined,
+    })
 }
 
 fn line_of(text: &str, at: usize) -> usize {
-    1 + text.as_bytes()[..at.min(text.len())].iter().filter(|&&b| b == b'\n').count()
+    1 + text.as_bytes()[..at.min(text.len())]
+        .iter()
+        .filter(|&&b| b == b'\n')
+        .count()
 }
 
 type Failure = (usize, String);
@@ -65,10 +81,17 @@ impl Parser<'_> {
     fn place(&self, at: usize, text: String) -> Place {
         let before = &self.text[..at.min(self.text.len())];
         let column = before.rfind('\n').map_or(at, |newline| at - newline - 1);
-        Place { line: line_of(self.text, at), column, text }
+        Place {
+            line: line_of(self.text, at),
+            column,
+            text,
+        }
     }
 
-    fn deeper<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T, Failure>) -> Result<T, Failure> {
+    fn deeper<T>(
+        &mut self,
+        run: impl FnOnce(&mut Self) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         if self.depth >= DEPTH_MAX {
             return Err((self.peek().at, "max expression depth exceeded".into()));
         }
@@ -110,7 +133,10 @@ impl Parser<'_> {
 
     /// A control structure, or `None` when the word is a function.
     fn keyword(&mut self, word: &str) -> Result<Option<Option<Node>>, Failure> {
-        if !matches!(word, "if" | "with" | "range" | "break" | "continue" | "template" | "define" | "block") {
+        if !matches!(
+            word,
+            "if" | "with" | "range" | "break" | "continue" | "template" | "define" | "block"
+        ) {
             return Ok(None);
         }
         let at = self.next().at;
@@ -123,7 +149,11 @@ impl Parser<'_> {
                 if self.loops == 0 {
                     return Err((at, format!("{{{{{word}}}}} outside {{{{range}}}}")));
                 }
-                Some(if word == "break" { Node::Break } else { Node::Continue })
+                Some(if word == "break" {
+                    Node::Break
+                } else {
+                    Node::Continue
+                })
             }
             "template" => Some(self.template_call(at)?),
             "define" => {
@@ -137,7 +167,11 @@ impl Parser<'_> {
 
     fn close(&mut self, context: &str) -> Result<(), Failure> {
         let token = self.next_word();
-        if token.kind == Kind::Close { Ok(()) } else { Err(unexpected(&token, &format!("{{{{{context}}}}}"))) }
+        if token.kind == Kind::Close {
+            Ok(())
+        } else {
+            Err(unexpected(&token, &format!("{{{{{context}}}}}")))
+        }
     }
 
     fn control(&mut self, word: &str, at: usize) -> Result<Node, Failure> {
@@ -169,9 +203,21 @@ impl Parser<'_> {
             Some(_) => self.otherwise(word)?,
         };
         Ok(match word {
-            "if" => Node::If { condition: head, then, otherwise },
-            "with" => Node::With { value: head, then, otherwise },
-            _ => Node::Range { over: head, body: then, otherwise },
+            "if" => Node::If {
+                condition: head,
+                then,
+                otherwise,
+            },
+            "with" => Node::With {
+                value: head,
+                then,
+                otherwise,
+            },
+            _ => Node::Range {
+                over: head,
+                body: then,
+                otherwise,
+            },
         })
     }
 
@@ -189,7 +235,9 @@ impl Parser<'_> {
         let (nodes, end) = self.list()?;
         match end {
             None => Err((self.text.len(), "unexpected EOF".into())),
-            Some((at, keyword)) if keyword == "else" => Err((at, "expected end; found {{else}}".into())),
+            Some((at, keyword)) if keyword == "else" => {
+                Err((at, "expected end; found {{else}}".into()))
+            }
             Some(_) => {
                 self.close("end")?;
                 Ok(nodes)
@@ -215,12 +263,24 @@ impl Parser<'_> {
             Some(self.pipeline("template clause", &Kind::Close)?)
         };
         let text = format!("{{{{template {}}}}}", strconv::quote(&name));
-        Ok(Node::Call { name, argument, place: self.place(at, text) })
+        Ok(Node::Call {
+            name,
+            argument,
+            place: self.place(at, text),
+        })
     }
 
     fn define(&mut self, at: usize, block: bool) -> Result<Node, Failure> {
-        let (_, name) = self.template_name(if block { "block clause" } else { "define clause" })?;
-        let argument = if block { Some(self.pipeline("block clause", &Kind::Close)?) } else { None };
+        let (_, name) = self.template_name(if block {
+            "block clause"
+        } else {
+            "define clause"
+        })?;
+        let argument = if block {
+            Some(self.pipeline("block clause", &Kind::Close)?)
+        } else {
+            None
+        };
         if !block {
             self.close("define clause")?;
         }
@@ -229,12 +289,18 @@ impl Parser<'_> {
         self.variables = variables;
         match end {
             Some((_, keyword)) if keyword == "end" => self.close("end")?,
-            Some((at, keyword)) => return Err((at, format!("unexpected {{{{{keyword}}}}} in define clause"))),
+            Some((at, keyword)) => {
+                return Err((at, format!("unexpected {{{{{keyword}}}}} in define clause")));
+            }
             None => return Err((self.text.len(), "unexpected EOF".into())),
         }
         self.defined.insert(name.clone(), nodes);
         let text = format!("{{{{template {}}}}}", strconv::quote(&name));
-        Ok(Node::Call { name, argument, place: self.place(at, text) })
+        Ok(Node::Call {
+            name,
+            argument,
+            place: self.place(at, text),
+        })
     }
 
     fn pipeline(&mut self, context: &str, end: &Kind) -> Result<Pipeline, Failure> {
@@ -258,10 +324,24 @@ impl Parser<'_> {
             }
             let command = self.command(end)?;
             let first_is_value = command.words.first().is_some_and(|word| {
-                matches!(word.operand, Operand::Bool(_) | Operand::Dot | Operand::Nil | Operand::Int(_) | Operand::Float(_) | Operand::Text(_))
+                matches!(
+                    word.operand,
+                    Operand::Bool(_)
+                        | Operand::Dot
+                        | Operand::Nil
+                        | Operand::Int(_)
+                        | Operand::Float(_)
+                        | Operand::Text(_)
+                )
             });
             if !pipeline.commands.is_empty() && first_is_value {
-                return Err((token.at, format!("non executable command in pipeline stage {}", pipeline.commands.len() + 1)));
+                return Err((
+                    token.at,
+                    format!(
+                        "non executable command in pipeline stage {}",
+                        pipeline.commands.len() + 1
+                    ),
+                ));
             }
             pipeline.commands.push(command);
         }
@@ -273,7 +353,9 @@ impl Parser<'_> {
         let mut names = Vec::new();
         loop {
             self.skip_space();
-            let Kind::Variable(name) = self.peek().kind.clone() else { break };
+            let Kind::Variable(name) = self.peek().kind.clone() else {
+                break;
+            };
             self.next();
             names.push(name);
             self.skip_space();
@@ -283,13 +365,23 @@ impl Parser<'_> {
                 }
                 Kind::Declare | Kind::Assign => {
                     let assign = self.next().kind == Kind::Assign;
-                    if assign && let Some(unknown) = names.iter().find(|name| !self.variables.contains(name)) {
-                        return Err((self.peek().at, format!("undefined variable {}", strconv::quote(unknown))));
+                    if assign
+                        && let Some(unknown) =
+                            names.iter().find(|name| !self.variables.contains(name))
+                    {
+                        return Err((
+                            self.peek().at,
+                            format!("undefined variable {}", strconv::quote(unknown)),
+                        ));
                     }
                     if !assign {
                         self.variables.extend(names.iter().cloned());
                     }
-                    return Ok(Pipeline { variables: names, assign, commands: Vec::new() });
+                    return Ok(Pipeline {
+                        variables: names,
+                        assign,
+                        commands: Vec::new(),
+                    });
                 }
                 _ => break,
             }
@@ -339,7 +431,11 @@ impl Parser<'_> {
     fn after_pipe(&mut self, end: &Kind) -> Result<(), Failure> {
         self.skip_space();
         let next = self.peek();
-        if next.kind == *end { Err((next.at, "missing value for command".into())) } else { Ok(()) }
+        if next.kind == *end {
+            Err((next.at, "missing value for command".into()))
+        } else {
+            Ok(())
+        }
     }
 
     fn operand(&mut self) -> Result<Option<Word>, Failure> {
@@ -356,7 +452,10 @@ impl Parser<'_> {
             Kind::Variable(name) => {
                 self.next();
                 if !self.variables.contains(&name) {
-                    return Err((token.at, format!("undefined variable {}", strconv::quote(&name))));
+                    return Err((
+                        token.at,
+                        format!("undefined variable {}", strconv::quote(&name)),
+                    ));
                 }
                 (Operand::Variable(name.clone(), Vec::new()), name)
             }
@@ -373,7 +472,9 @@ impl Parser<'_> {
                 self.next();
                 let operand = match strconv::parse_int(&text) {
                     Ok(value) => Operand::Int(value),
-                    Err(_) => Operand::Float(strconv::parse_float(&text).map_err(|e| (token.at, e))?),
+                    Err(_) => {
+                        Operand::Float(strconv::parse_float(&text).map_err(|e| (token.at, e))?)
+                    }
                 };
                 (operand, text)
             }
@@ -407,7 +508,12 @@ impl Parser<'_> {
     }
 
     /// Fields that follow an operand without a space. Go reports such a chain at its second field.
-    fn chain(&mut self, at: usize, mut operand: Operand, mut text: String) -> Result<Word, Failure> {
+    fn chain(
+        &mut self,
+        at: usize,
+        mut operand: Operand,
+        mut text: String,
+    ) -> Result<Word, Failure> {
         let mut place_at = at;
         let mut first = true;
         while let Kind::Field(name) = self.peek().kind.clone() {
@@ -419,25 +525,53 @@ impl Parser<'_> {
             text.push('.');
             text.push_str(&name);
             match &mut operand {
-                Operand::Field(path) | Operand::Variable(_, path) | Operand::Nested(_, path) => path.push(name),
-                Operand::Bool(_) | Operand::Text(_) | Operand::Int(_) | Operand::Float(_) | Operand::Nil | Operand::Dot => {
-                    return Err((token.at, format!("unexpected . after term {}", strconv::quote(&text))));
+                Operand::Field(path) | Operand::Variable(_, path) | Operand::Nested(_, path) => {
+                    path.push(name)
+                }
+                Operand::Bool(_)
+                | Operand::Text(_)
+                | Operand::Int(_)
+                | Operand::Float(_)
+                | Operand::Nil
+                | Operand::Dot => {
+                    return Err((
+                        token.at,
+                        format!("unexpected . after term {}", strconv::quote(&text)),
+                    ));
                 }
                 Operand::Function(function) => {
-                    let call = Command { words: vec![Word { operand: Operand::Function(function.clone()), place: self.place(at, function.clone()) }] };
-                    let pipeline = Pipeline { commands: vec![call], ..Pipeline::default() };
+                    let call = Command {
+                        words: vec![Word {
+                            operand: Operand::Function(function.clone()),
+                            place: self.place(at, function.clone()),
+                        }],
+                    };
+                    let pipeline = Pipeline {
+                        commands: vec![call],
+                        ..Pipeline::default()
+                    };
                     operand = Operand::Nested(Box::new(pipeline), vec![name]);
                 }
             }
         }
-        Ok(Word { operand, place: self.place(place_at, text) })
+        Ok(Word {
+            operand,
+            place: self.place(place_at, text),
+        })
     }
 }
 
 fn starts_operand(kind: &Kind) -> bool {
     matches!(
         kind,
-        Kind::Word(_) | Kind::Number(_) | Kind::Quoted(_) | Kind::Char(_) | Kind::Dot | Kind::Field(_) | Kind::Variable(_) | Kind::LeftParen
+        Kind::Word(_)
+            | Kind::Number(_)
+            | Kind::Quoted(_)
+            | Kind::Char(_)
+            | Kind::Dot
+            | Kind::Field(_)
+            | Kind::Variable(_)
+            | Kind::LeftParen
     )
 }
 

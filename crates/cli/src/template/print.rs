@@ -44,7 +44,11 @@ fn write(out: &mut String, value: &Value, null: &str) {
 }
 
 fn display_number(number: &Number) -> String {
-    if number.is_f64() { strconv::format_float(number.as_f64().unwrap_or(0.0)) } else { number.to_string() }
+    if number.is_f64() {
+        strconv::format_float(number.as_f64().unwrap_or(0.0))
+    } else {
+        number.to_string()
+    }
 }
 
 /// `fmt.Sprint`: spaces between operands when neither is a string.
@@ -129,7 +133,10 @@ pub fn sprintf(format: &str, values: &[Value]) -> String {
         out.push_str(&pad(&one(verb, &spec, value), &spec));
     }
     if next < values.len() {
-        let extra: Vec<String> = values[next..].iter().map(|value| format!("{}={}", go_type(value), sprint(std::slice::from_ref(value)))).collect();
+        let extra: Vec<String> = values[next..]
+            .iter()
+            .map(|value| format!("{}={}", go_type(value), sprint(std::slice::from_ref(value))))
+            .collect();
         out.push_str(&format!("%!(EXTRA {})", extra.join(", ")));
     }
     out
@@ -179,16 +186,25 @@ fn one(verb: char, spec: &Spec, value: &Value) -> String {
         ('X', Value::String(text)) => text.bytes().map(|b| format!("{b:02X}")).collect(),
         ('t', Value::Bool(flag)) => flag.to_string(),
         ('T', value) => go_type(value).to_owned(),
-        ('d' | 'b' | 'o' | 'x' | 'X' | 'c' | 'U', Value::Number(number)) if !number.is_f64() => integer(verb, spec, number),
+        ('d' | 'b' | 'o' | 'x' | 'X' | 'c' | 'U', Value::Number(number)) if !number.is_f64() => {
+            integer(verb, spec, number)
+        }
         ('f' | 'F' | 'e' | 'g', Value::Number(number)) if number.is_f64() => {
             let value = number.as_f64().unwrap_or(0.0);
             match verb {
-                'g' => spec.precision.map_or_else(|| strconv::format_float(value), |p| strconv::format_g(value, p)),
+                'g' => spec.precision.map_or_else(
+                    || strconv::format_float(value),
+                    |p| strconv::format_g(value, p),
+                ),
                 'e' => strconv_e(value, spec.precision.unwrap_or(6)),
                 _ => format!("{value:.*}", spec.precision.unwrap_or(6).min(WIDTH_MAX)),
             }
         }
-        (verb, value) => format!("%!{verb}({}={})", go_type(value), sprint(std::slice::from_ref(value))),
+        (verb, value) => format!(
+            "%!{verb}({}={})",
+            go_type(value),
+            sprint(std::slice::from_ref(value))
+        ),
     }
 }
 
@@ -196,12 +212,24 @@ fn strconv_e(value: f64, precision: usize) -> String {
     let text = format!("{value:.precision$e}");
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    format!("{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
+    format!(
+        "{mantissa}e{}{:02}",
+        if exponent < 0 { '-' } else { '+' },
+        exponent.abs()
+    )
 }
 
 fn integer(verb: char, spec: &Spec, number: &Number) -> String {
-    let value = number.as_i64().map_or_else(|| i128::from(number.as_u64().unwrap_or(0)), i128::from);
-    let sign = if value < 0 { "-" } else if spec.plus { "+" } else { "" };
+    let value = number
+        .as_i64()
+        .map_or_else(|| i128::from(number.as_u64().unwrap_or(0)), i128::from);
+    let sign = if value < 0 {
+        "-"
+    } else if spec.plus {
+        "+"
+    } else {
+        ""
+    };
     let size = value.unsigned_abs();
     let body = match verb {
         'b' => format!("{size:b}"),
@@ -210,7 +238,13 @@ fn integer(verb: char, spec: &Spec, number: &Number) -> String {
         'x' => format!("{size:x}"),
         'X' => format!("{size:X}"),
         'U' => format!("U+{size:04X}"),
-        'c' => return u32::try_from(size).ok().and_then(char::from_u32).unwrap_or('\u{fffd}').to_string(),
+        'c' => {
+            return u32::try_from(size)
+                .ok()
+                .and_then(char::from_u32)
+                .unwrap_or('\u{fffd}')
+                .to_string();
+        }
         _ => size.to_string(),
     };
     format!("{sign}{body}")

@@ -57,7 +57,10 @@ pub struct Vm {
 
 impl std::fmt::Debug for Vm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Vm").field("kernel", &self.kernel).field("cases", &self.cases).finish_non_exhaustive()
+        f.debug_struct("Vm")
+            .field("kernel", &self.kernel)
+            .field("cases", &self.cases)
+            .finish_non_exhaustive()
     }
 }
 
