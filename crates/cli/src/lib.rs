@@ -23,16 +23,10 @@ use clap::{Args, FromArgMatches};
 use failure::{Failure, Outcome};
 use registry::{check_arity, command_help, find, flag_error, group_help, root_help};
 
-/// Runs the command line of `arguments` (the program's name first) and gives the exit code.
-pub fn main(arguments: &[String]) -> i32 {
-    let name = arguments
-        .first()
-        .map_or("hull", String::as_str)
-        .rsplit('/')
-        .next()
-        .unwrap_or("hull");
+/// Runs the command line: `name` is what the program was called, `words` what followed it. Gives the exit code.
+pub fn main(name: &str, words: &[String]) -> i32 {
     let bin = if name == "docker" { "docker" } else { "hull" };
-    match dispatch(bin, arguments.get(1..).unwrap_or(&[])) {
+    match dispatch(bin, words) {
         Ok(status) => status,
         Err(failure) => {
             if let Some(text) = failure.told() {

@@ -32,12 +32,6 @@ fn dispatch(name: &str, args: &[String]) -> i32 {
         ("dockerd", _) => hull_daemon::main(args, Personality::Dockerd),
         (_, Some("daemon")) => hull_daemon::main(&args[1..], Personality::Hull),
         (_, Some("init")) => init::main(&args[1..]),
-        _ => {
-            eprintln!(
-                "{name}: this part of hull is not linked in yet: {}",
-                args.first().map_or("cli", String::as_str)
-            );
-            1
-        }
+        _ => hull_cli::main(name, args),
     }
 }

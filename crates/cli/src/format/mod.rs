@@ -77,11 +77,6 @@ impl Format {
         })
     }
 
-    /// Whether any row's column `name` is read.
-    pub fn uses(&self, name: &str) -> bool {
-        self.template.uses_field(name)
-    }
-
     /// All rows, beneath `header` when it is a table.
     pub fn render(&self, header: &Row, rows: &[Row]) -> Result<String, Failure> {
         let mut out = String::new();
