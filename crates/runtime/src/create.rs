@@ -1,0 +1,509 @@
+//! `create`: everything up to an init that waits for start.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use hull_oci::runtime::{HookKind, Linux, NamespaceType, Resources, Seccomp, Spec, Status};
+use hull_sys::clone::Child;
+use hull_sys::exec::CStrings;
+use hull_sys::{Errno, netdev, pidfd};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::cgroup::CgroupPaths;
+use crate::error::Context;
+use crate::kit::{self, Kit};
+use crate::options::{CreateOptions, Created, StartBy, Stdio};
+use crate::plan::{InitPlan, PlanOptions, flag_of, plan};
+use crate::record::{Record, StateDir, birth};
+use crate::seccomp::{self, Filter};
+use crate::spawn::{self, Birth, Entered};
+use crate::start::{InitHandle, init_error};
+use crate::undo::Undo;
+use crate::wire::{self, FromInit};
+use crate::{Error, HostFacts, Problem, Result, hooks, idmap, validate};
+
+/// Creates a container: its init has done every step and waits for start.
+///
+/// On failure everything that was made is undone.
+///
+/// # Errors
+/// [`Error::Invalid`] before anything is made; [`Error::Init`] with the step that failed.
+pub fn create(mut options: CreateOptions<'_>) -> Result<Created> {
+    validate::spec(options.spec)?;
+    let facts = HostFacts::probe()?;
+    let prepared = prepare(&options, &facts)?;
+    let mut undo = Undo::default();
+    let dir = StateDir::create(options.state_root, options.id)?;
+    {
+        let dir = dir.clone();
+        undo.push("state directory", move || dir.remove());
+    }
+    let resources = resources(options.spec);
+    let cgroup = make_cgroup(&prepared.cgroup, &resources, &facts)?;
+    {
+        let cgroup = cgroup.clone();
+        undo.push("cgroup", move || cgroup.remove());
+    }
+    if let Some(filter) = &prepared.filter {
+        dir.write_filter(&seccomp::to_bytes(&filter.instructions))?;
+    }
+    let kit = kit(&mut options, &prepared, &dir)?;
+    let mut record = record(&options, &prepared, &cgroup);
+    let (ours, theirs) = wire::pair().on("make", "socket pair")?;
+    let (child, born_unified) = birth_of(&prepared.plan, &cgroup, &kit, &ours, theirs)?;
+    let kill = child.pidfd.try_clone().on("duplicate", "pidfd")?;
+    undo.push("init", move || end(&kill));
+    let mut parent = Parent {
+        options: &options,
+        plan: &prepared.plan,
+        cgroup: &cgroup,
+        dir: &dir,
+        record: &mut record,
+        socket: &ours,
+        child: &child,
+        console: None,
+    };
+    parent.answer(born_unified, facts.rootless)?;
+    let console_master = parent.console.take();
+    if let Some(path) = options.pid_file {
+        write_pid_file(path, child.pid)?;
+    }
+    undo.disarm();
+    drop(undo);
+    let init = match options.start_by {
+        StartBy::Handle => InitHandle::new(ours, record, prepared.plan),
+        StartBy::Socket => InitHandle::by_socket(record, dir),
+    };
+    Ok(Created {
+        pid: child.pid,
+        pidfd: child.pidfd,
+        console_master,
+        cgroup,
+        init,
+    })
+}
+
+/// What is decided before anything is made.
+struct Prepared {
+    plan: InitPlan,
+    filter: Option<Filter>,
+    profile: Option<Seccomp>,
+    cgroup: CgroupPaths,
+}
+
+fn prepare(options: &CreateOptions<'_>, facts: &HostFacts) -> Result<Prepared> {
+    let empty = Linux::default();
+    let linux = options.spec.linux.as_ref().unwrap_or(&empty);
+    let filter = linux
+        .seccomp
+        .as_ref()
+        .map(seccomp::filter)
+        .transpose()?
+        .flatten();
+    let path = linux
+        .cgroups_path
+        .clone()
+        .unwrap_or_else(|| options.id.to_owned());
+    if options.cgroup_manager == crate::CgroupManager::Systemd {
+        return Err(Error::Unsupported {
+            field: "--systemd-cgroup".into(),
+            reason: "the systemd cgroup driver is not part of this build".into(),
+        });
+    }
+    if let Some(rdt) = &linux.intel_rdt {
+        if *rdt != Default::default() && !Path::new("/sys/fs/resctrl/schemata").exists() {
+            return Err(Error::Unsupported {
+                field: "linux.intelRdt".into(),
+                reason: "resctrl is not mounted at /sys/fs/resctrl".into(),
+            });
+        }
+        return Err(Error::Unsupported {
+            field: "linux.intelRdt".into(),
+            reason: "not implemented".into(),
+        });
+    }
+    let cgroup = CgroupPaths::locate(&facts.cgroup, &path, options.cgroup_manager);
+    let (terminal, console_size) = match &options.stdio {
+        Stdio::Terminal { size } => (true, *size),
+        Stdio::Inherit | Stdio::Fds { .. } => (false, None),
+    };
+    let unified = facts.cgroup.hierarchies().iter().find(|h| h.unified);
+    let unified_name = unified.map(|h| h.name.clone()).unwrap_or_default();
+    let v1 = cgroup
+        .v1
+        .iter()
+        .map(|(name, path)| (name.clone(), path.clone()));
+    let v2 = cgroup
+        .unified
+        .iter()
+        .map(|path| (unified_name.clone(), path.clone()));
+    let plan_options = PlanOptions {
+        id: options.id.to_owned(),
+        bundle: options.bundle.to_owned(),
+        rootfs: options.rootfs.to_vec(),
+        no_pivot: options.no_pivot,
+        no_new_keyring: options.no_new_keyring,
+        preserve_fds: options.preserve_fds,
+        cgroups: v1.chain(v2).collect(),
+        console_size,
+        terminal,
+        seccomp_flags: filter.as_ref().map(|f| f.flags),
+    };
+    Ok(Prepared {
+        plan: plan(options.spec, facts, &plan_options)?,
+        filter,
+        profile: linux.seccomp.clone(),
+        cgroup,
+    })
+}
+
+fn resources(spec: &Spec) -> Resources {
+    let linux = spec.linux.as_ref();
+    linux.and_then(|l| l.resources.clone()).unwrap_or_default()
+}
+
+/// Makes the cgroups. A rootless caller without delegation gets none, unless limits are asked for.
+fn make_cgroup(
+    paths: &CgroupPaths,
+    resources: &Resources,
+    facts: &HostFacts,
+) -> Result<CgroupPaths> {
+    if !facts.rootless {
+        paths.create(resources)?;
+        return Ok(paths.clone());
+    }
+    // Device rules cannot be set without privileges; the user namespace already denies making nodes.
+    let limits = Resources {
+        devices: Vec::new(),
+        ..resources.clone()
+    };
+    match paths.create_delegated(&limits) {
+        Ok(()) => Ok(paths.clone()),
+        Err(e) if limits == Resources::default() => {
+            tracing::debug!("no cgroup for a rootless container: {e}");
+            Ok(CgroupPaths {
+                v1: Default::default(),
+                unified: None,
+                ..paths.clone()
+            })
+        }
+        Err(e) => Err(Error::Unsupported {
+            field: "linux.resources".into(),
+            reason: format!("this user has no delegated cgroup: {e}"),
+        }),
+    }
+}
+
+fn kit(options: &mut CreateOptions<'_>, prepared: &Prepared, dir: &StateDir) -> Result<Kit> {
+    let plan = &prepared.plan;
+    let (root, sources) = if plan.open_in_init {
+        (None, Vec::new())
+    } else {
+        kit::open_sources(plan).map_err(open_error)?
+    };
+    let start = match options.start_by {
+        StartBy::Handle => None,
+        StartBy::Socket => Some(listen(dir)?),
+    };
+    let strings = |items: &[String], field: &str| {
+        CStrings::new(items).map_err(|_| {
+            Error::Invalid(vec![Problem {
+                field: field.into(),
+                reason: "contains a NUL byte".into(),
+            }])
+        })
+    };
+    let state = hull_oci::runtime::State {
+        oci_version: options.spec.oci_version.clone(),
+        id: options.id.to_owned(),
+        status: Status::Creating,
+        pid: 0,
+        bundle: options.bundle.to_string_lossy().into_owned(),
+        annotations: options.spec.annotations.clone(),
+    };
+    Ok(Kit {
+        root,
+        sources,
+        stdio: match std::mem::take(&mut options.stdio) {
+            Stdio::Fds {
+                stdin,
+                stdout,
+                stderr,
+            } => Some([stdin, stdout, stderr]),
+            Stdio::Inherit | Stdio::Terminal { .. } => None,
+        },
+        argv: strings(&plan.program.args, "process.args")?,
+        envp: strings(&plan.program.env, "process.env")?,
+        filter: prepared
+            .filter
+            .as_ref()
+            .map(|f| f.instructions.clone())
+            .unwrap_or_default(),
+        listener: listener(prepared)?,
+        start,
+        target: None,
+        state,
+    })
+}
+
+/// A source that cannot be opened, in the words of the specification's field.
+fn open_error(error: kit::OpenError) -> Error {
+    Error::Unsupported {
+        field: error.field,
+        reason: format!(
+            "{}: {}{}{}",
+            error.path.display(),
+            crate::error::go_errno(error.errno),
+            if error.detail.is_empty() { "" } else { ": " },
+            error.detail
+        ),
+    }
+}
+
+/// Connects to the seccomp listener now, while its path can be reached.
+fn listener(prepared: &Prepared) -> Result<Option<(OwnedFd, Option<String>)>> {
+    let flags = prepared.filter.as_ref().map_or(0, |f| f.flags);
+    let Some(profile) = prepared
+        .profile
+        .as_ref()
+        .filter(|_| flags & hull_sys::seccomp::FLAG_NEW_LISTENER != 0)
+    else {
+        return Ok(None);
+    };
+    let Some(path) = &profile.listener_path else {
+        return Ok(None);
+    };
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .on("make", "socket")?;
+    let address = SocketAddrUnix::new(path).on("name", path)?;
+    rustix::net::connect(&socket, &address).on("connect to seccomp listener", path)?;
+    Ok(Some((socket, profile.listener_metadata.clone())))
+}
+
+/// The socket by which another process starts the container. Bound through the directory's descriptor: its
+/// own path may be longer than a socket's name can be.
+fn listen(dir: &StateDir) -> Result<OwnedFd> {
+    let path = dir.start_socket();
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .on("make", "socket")?;
+    let directory = hull_sys::path::open_dir(dir.path()).on("open", dir.path())?;
+    let address = crate::start::socket_address(&directory).on("name", &path)?;
+    rustix::net::bind(&socket, &address).on("bind", &path)?;
+    rustix::net::listen(&socket, 1).on("listen on", &path)?;
+    Ok(socket)
+}
+
+fn record(options: &CreateOptions<'_>, prepared: &Prepared, cgroup: &CgroupPaths) -> Record {
+    let spec = options.spec;
+    let namespaces = spec.linux.iter().flat_map(|l| &l.namespaces);
+    let hooks = spec.hooks.as_ref();
+    let of = |kind| hooks.map(|h| h.of(kind).to_vec()).unwrap_or_default();
+    Record {
+        oci_version: spec.oci_version.clone(),
+        id: options.id.to_owned(),
+        bundle: options.bundle.to_owned(),
+        rootfs: spec
+            .root
+            .as_ref()
+            .map(|r| r.path.clone())
+            .unwrap_or_default(),
+        pid: 0,
+        start_time: 0,
+        created: jiff::Timestamp::now().to_string(),
+        owner: rustix::process::getuid().as_raw(),
+        cgroup: cgroup.clone(),
+        annotations: spec.annotations.clone(),
+        namespaces: namespaces
+            .clone()
+            .fold(0, |flags, n| flags | flag_of(n.kind)),
+        own_pid_namespace: namespaces
+            .clone()
+            .any(|n| n.kind == NamespaceType::Pid && n.path.is_none()),
+        seccomp_flags: prepared.filter.as_ref().map(|f| f.flags),
+        new_keyring: !options.no_new_keyring,
+        poststart: of(HookKind::Poststart),
+        poststop: of(HookKind::Poststop),
+    }
+}
+
+/// Clones init, into its cgroup where that is possible.
+fn birth_of(
+    plan: &InitPlan,
+    cgroup: &CgroupPaths,
+    kit: &Kit,
+    ours: &OwnedFd,
+    theirs: OwnedFd,
+) -> Result<(Child, bool)> {
+    let opened = spawn::open_joins(&plan.joins)?;
+    let entered = |cgroup| Birth {
+        flags: plan.clone_flags,
+        joins: opened
+            .iter()
+            .zip(&plan.joins)
+            .map(|(fd, join)| Entered {
+                fd: fd.as_fd(),
+                flag: join.flag,
+                path: join.path.clone(),
+            })
+            .collect(),
+        user: None,
+        cgroup,
+    };
+    let user = plan
+        .join_user
+        .as_deref()
+        .map(spawn::open_namespace)
+        .transpose()?;
+    let directory = cgroup.unified.as_ref().and_then(|path| open_cgroup(path));
+    let mut birth = entered(directory.as_ref().map(AsFd::as_fd));
+    if let (Some(fd), Some(path)) = (&user, &plan.join_user) {
+        birth.user = Some(Entered {
+            fd: fd.as_fd(),
+            flag: hull_sys::clone::CLONE_NEWUSER,
+            path: path.clone(),
+        });
+    }
+    spawn::spawn_in_cgroup(&mut birth, plan, kit, ours, theirs)
+}
+
+pub(crate) fn open_cgroup(path: &Path) -> Option<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).ok()
+}
+
+/// Kills init and reaps it.
+fn end(init: &OwnedFd) -> Result<()> {
+    match pidfd::send_signal(init.as_fd(), libc::SIGKILL) {
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(e) => return Err(e).on("kill", "init"),
+    }
+    match pidfd::wait(init.as_fd()) {
+        Ok(_) | Err(Errno::CHILD) => Ok(()),
+        Err(e) => Err(e).on("wait for", "init"),
+    }
+}
+
+/// The caller's side of the conversation.
+struct Parent<'a> {
+    options: &'a CreateOptions<'a>,
+    plan: &'a InitPlan,
+    cgroup: &'a CgroupPaths,
+    dir: &'a StateDir,
+    record: &'a mut Record,
+    socket: &'a OwnedFd,
+    child: &'a Child,
+    console: Option<OwnedFd>,
+}
+
+impl Parent<'_> {
+    /// Does what init waits for, until it is ready.
+    fn answer(&mut self, born_unified: bool, rootless: bool) -> Result<()> {
+        let pid = self.child.pid;
+        // An init that failed at once has left its reason, and closed: EPIPE here means "read it".
+        let go = || match wire::go(self.socket.as_fd(), pid) {
+            Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
+            Err(e) => Err(e).on("tell", "init"),
+        };
+        if let Some(maps) = &self.plan.id_maps {
+            idmap::write(pid, maps, rootless)?;
+            go()?;
+        }
+        self.cgroup
+            .attach(pid, born_unified)
+            .or_else(|e| self.init_gone(e))?;
+        self.move_links()?;
+        go()?;
+        let (start_time, _) = birth(pid)?.unwrap_or((0, true));
+        self.record.pid = pid;
+        self.record.start_time = start_time;
+        self.dir.write(self.record)?;
+        loop {
+            match wire::receive(self.socket).on("receive from", "init")? {
+                FromInit::Ready => return Ok(()),
+                FromInit::Console(fd) => self.console = Some(fd),
+                FromInit::Hooks { step } => {
+                    self.hooks(step)?;
+                    go()?;
+                }
+                FromInit::Error(fault) => return Err(init_error(self.plan, fault)),
+                FromInit::Closed => return Err(self.died()),
+            }
+        }
+    }
+
+    /// When init is dead already, what it said matters more than that it could not be attached.
+    fn init_gone(&self, error: Error) -> Result<()> {
+        match pidfd::ended_within(self.child.pidfd.as_fd(), 0) {
+            Ok(true) => Ok(()),
+            _ => Err(error),
+        }
+    }
+
+    fn died(&self) -> Error {
+        let how = match pidfd::wait(self.child.pidfd.as_fd()) {
+            Ok(pidfd::Exit::Code(code)) => format!("exit status {code}"),
+            Ok(pidfd::Exit::Signal(libc::SIGKILL)) => {
+                "killed (is the memory limit too low for a process to start?)".into()
+            }
+            Ok(pidfd::Exit::Signal(signal)) => format!("signal {signal}"),
+            Err(e) => e.to_string(),
+        };
+        Error::InitDied {
+            during: "create",
+            how,
+        }
+    }
+
+    fn move_links(&self) -> Result<()> {
+        let devices = self.options.spec.linux.iter().flat_map(|l| &l.net_devices);
+        let mut netns = None;
+        for (name, device) in devices {
+            if netns.is_none() {
+                let path = PathBuf::from(format!("/proc/{}/ns/net", self.child.pid));
+                netns = Some(spawn::open_namespace(&path)?);
+            }
+            if let Some(fd) = &netns {
+                let new_name = device.name.as_ref().unwrap_or(name);
+                netdev::move_link(name, fd.as_fd(), new_name).on("move network device", name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn hooks(&self, step: usize) -> Result<()> {
+        let (Some(crate::plan::Step::HostHooks(kinds)), Some(hooks)) =
+            (self.plan.steps.get(step), &self.options.spec.hooks)
+        else {
+            return Err(Errno::PROTO).on("receive from", "init");
+        };
+        let state = self.record.state(Status::Creating);
+        kinds
+            .iter()
+            .try_for_each(|kind| hooks::run_all(*kind, hooks.of(*kind), &state))
+    }
+}
+
+/// Whole or not at all: somebody waits for the file to appear.
+pub(crate) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = path.with_file_name(format!(".{name}.new"));
+    // A device (`/dev/null`) or a pipe is written to, not replaced.
+    if fs::symlink_metadata(path).is_ok_and(|m| m.mode() & libc::S_IFMT != libc::S_IFREG) {
+        return fs::write(path, pid.to_string()).on("write", path);
+    }
+    fs::write(&new, pid.to_string()).on("write", &new)?;
+    fs::rename(&new, path).on("rename", new)
+}
