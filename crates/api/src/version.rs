@@ -74,6 +74,13 @@ impl fmt::Display for Version {
 /// Brings an older client's create request to the current meaning.
 pub fn adapt_create(version: Version, request: &mut ContainerCreateRequest) {
     let host = &mut request.host_config;
+    if version < Version::new(41) && host.cgroupns_mode.is_empty() {
+        // These clients know no private cgroup namespace.
+        "host".clone_into(&mut host.cgroupns_mode);
+    }
+    if version >= Version::new(42) {
+        host.resources.kernel_memory = 0;
+    }
     if version < Version::new(42) {
         // Before 1.42 these had no effect on Linux or meant nothing: the fields were not read.
         host.annotations.clear();
@@ -165,6 +172,23 @@ pub fn adapt_inspect(version: Version, inspect: &mut Value) {
     }
 }
 
+/// Brings a list of images to the client's version: up to 1.43 each has a `VirtualSize`.
+pub fn adapt_image_list(version: Version, images: &mut Value) {
+    if version >= Version::new(44) {
+        return;
+    }
+    for image in images
+        .as_array_mut()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object_mut)
+    {
+        if let Some(size) = image.get("Size").cloned() {
+            image.insert("VirtualSize".to_owned(), size);
+        }
+    }
+}
+
 /// Brings an image's inspect to the client's version: from 1.50 its configuration has no empty members and none that only
 /// containers have; up to 1.43 there is a `VirtualSize`.
 pub fn adapt_image_inspect(version: Version, inspect: &mut Value) {
@@ -211,6 +235,27 @@ fn is_empty(value: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn old_clients_get_what_they_know() {
+        let mut request = ContainerCreateRequest::default();
+        adapt_create(Version::new(40), &mut request);
+        assert_eq!(request.host_config.cgroupns_mode, "host");
+        let mut list = serde_json::json!([{"Size": 5}]);
+        adapt_image_list(Version::new(43), &mut list);
+        assert_eq!(list[0]["VirtualSize"], 5);
+        let mut inspect = serde_json::json!({
+            "HostConfig": {"NetworkMode": "bridge"},
+            "NetworkSettings": {"Networks": {"bridge": {"IPAddress": "10.0.0.2", "IPPrefixLen": 16}}},
+        });
+        adapt_inspect(Version::new(51), &mut inspect);
+        assert_eq!(inspect["NetworkSettings"]["IPAddress"], "10.0.0.2");
+        assert_eq!(inspect["NetworkSettings"]["MacAddress"], "");
+        let mut image =
+            serde_json::json!({"Config": {"Cmd": ["sh"], "Env": [], "Hostname": "", "Tty": false}});
+        adapt_image_inspect(Version::new(50), &mut image);
+        assert_eq!(image["Config"], serde_json::json!({"Cmd": ["sh"]}));
+    }
 
     #[test]
     fn checks_versions_in_dockers_words() {

@@ -3,12 +3,13 @@
 use futures_util::{FutureExt, StreamExt};
 use http::{StatusCode, header};
 use hull_api::container::{
-    ContainerCreateRequest, UpdateConfig, WaitCondition, WaitError, WaitResponse,
+    ContainerConfig, ContainerCreateRequest, UpdateConfig, WaitCondition, WaitError, WaitResponse,
 };
 use hull_api::version::{Version, adapt_create, adapt_inspect};
 use hull_api::{frames, time};
 use hull_engine::containers::{AttachOptions, ListOptions, LogsOptions, RemoveOptions};
 
+use super::images::encode;
 use super::system::{required, time_parameter};
 use crate::http::answer::{json_line, stream};
 use crate::http::call::invalid_json;
@@ -47,6 +48,11 @@ pub(super) async fn create(mut call: Call) -> Outcome {
         ));
     }
     let mut request = ContainerCreateRequest::from_slice(&body).map_err(|e| invalid_json(&e))?;
+    if request.config == ContainerConfig::default() {
+        return Err(Failure::invalid(
+            "config cannot be empty in order to create a container",
+        ));
+    }
     adapt_create(call.version, &mut request);
     let (name, platform) = (optional(&call, "name"), optional(&call, "platform"));
     Answer::created(
@@ -69,12 +75,7 @@ pub(super) async fn inspect(call: Call) -> Outcome {
     if call.version >= Version::V1_52 {
         return Answer::json(&inspect);
     }
-    let mut value = serde_json::to_value(&inspect).map_err(|e| {
-        Failure::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("encode container: {e}"),
-        )
-    })?;
+    let mut value = encode(&inspect)?;
     adapt_inspect(call.version, &mut value);
     Answer::json(&value)
 }

@@ -5,7 +5,7 @@ use http::{StatusCode, header};
 use hull_api::IdResponse;
 use hull_api::container::ContainerConfig;
 use hull_api::progress::ProgressMessage;
-use hull_api::version::adapt_image_inspect;
+use hull_api::version::{Version, adapt_image_inspect, adapt_image_list};
 use hull_engine::images::{CommitOptions, ImageListOptions, ImportOptions, PullOptions};
 use hull_engine::streams::ProgressStream;
 
@@ -29,17 +29,28 @@ pub(super) async fn list(call: Call) -> Outcome {
         shared_size: call.query.flag("shared-size"),
         filters: call.query.filters()?,
     };
-    Answer::json(&call.daemon.engine.images.list(options).await?)
+    let images = call.daemon.engine.images.list(options).await?;
+    if call.version >= Version::new(44) {
+        return Answer::json(&images);
+    }
+    let mut value = encode(&images)?;
+    adapt_image_list(call.version, &mut value);
+    Answer::json(&value)
+}
+
+/// As a value, to be adapted to the client's version.
+pub(super) fn encode<T: serde::Serialize>(value: &T) -> Result<serde_json::Value, Failure> {
+    let internal = |e| {
+        Failure::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("encode the answer: {e}"),
+        )
+    };
+    serde_json::to_value(value).map_err(internal)
 }
 
 pub(super) async fn inspect(call: Call) -> Outcome {
-    let inspect = call.daemon.engine.images.inspect(call.id()).await?;
-    let mut value = serde_json::to_value(&inspect).map_err(|e| {
-        Failure::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("encode image: {e}"),
-        )
-    })?;
+    let mut value = encode(&call.daemon.engine.images.inspect(call.id()).await?)?;
     adapt_image_inspect(call.version, &mut value);
     Answer::json(&value)
 }
