@@ -115,20 +115,26 @@ fn take_over(root: BorrowedFd<'_>, path: &[u8], lowers: &[OwnedFd]) -> io::Resul
         return Ok(());
     };
     let (_, name) = split(path);
-    copy_metadata(&below, &own.dir, OsStr::from_bytes(name))
+    let name = OsStr::from_bytes(name);
+    copy_metadata(&below, name, own.dir.as_fd(), name)
 }
 
-/// Copies owner, xattrs, mode and times of `from`, whose name is `name`, to `name` in `dir`.
-fn copy_metadata(from: &Found, dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
+/// Copies owner, xattrs, mode and times of `from_name` to `name` in `dir`.
+pub(super) fn copy_metadata(
+    from: &Found,
+    from_name: &OsStr,
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+) -> io::Result<()> {
     let stat = &from.stat;
     let owner = (
         Some(Uid::from_raw(stat.st_uid)),
         Some(Gid::from_raw(stat.st_gid)),
     );
     rustix::fs::chownat(dir, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
-    for (key, value) in xattrs(from.dir.as_fd(), name)? {
+    for (key, value) in xattrs(from.dir.as_fd(), from_name)? {
         if !key.starts_with(b"trusted.overlay.") {
-            set_xattr(dir.as_fd(), name, &key, &value)?;
+            set_xattr(dir, name, &key, &value)?;
         }
     }
     if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
@@ -143,7 +149,7 @@ fn copy_metadata(from: &Found, dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
     Ok(())
 }
 
-pub(super) fn stat_times(stat: &Stat) -> Timestamps {
+fn stat_times(stat: &Stat) -> Timestamps {
     Timestamps {
         last_access: Timespec {
             tv_sec: stat.st_atime,
@@ -204,7 +210,7 @@ fn copy_up(root: BorrowedFd<'_>, below: &Found, target: &[u8]) -> io::Result<()>
         Mode::empty(),
     )?;
     copy_node(below.dir.as_fd(), name, &below.stat, dir.as_fd(), name)?;
-    copy_metadata(below, &dir, name)
+    copy_metadata(below, name, dir.as_fd(), name)
 }
 
 /// Copies a file of any kind but a directory, without its metadata.

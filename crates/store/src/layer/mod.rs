@@ -6,20 +6,22 @@
 //! ([`settle`]). Drivers without overlayfs turn that form into a complete tree with [`merge`].
 
 mod apply;
-
+mod changes;
 mod compress;
-
+mod diff;
 mod dirs;
 mod hashed;
 mod lower;
-
+mod merge;
 pub mod tar;
+mod walk;
 
-pub use apply::{Applied, ApplyOptions, Pending, apply};
-
+pub use apply::{Applied, ApplyOptions, IdRange, Pending, apply};
+pub use changes::{Change, ChangeKind, changes};
 pub use compress::{decompress, decompress_detect};
-
+pub use diff::diff;
 pub use lower::settle;
+pub use merge::{copy_tree, merge};
 
 /// Prefix of the names that delete (image-spec `layer.md`, "Whiteouts").
 pub const WHITEOUT_PREFIX: &[u8] = b".wh.";

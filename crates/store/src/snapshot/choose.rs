@@ -9,10 +9,11 @@ use rustix::fs::statfs;
 
 use super::Snapshotter;
 use super::overlay::Overlay;
+use super::vfs::Vfs;
 use crate::{Error, Result};
 
 /// The drivers that can be asked for, in order of choice.
-pub const DRIVERS: &[&str] = &["overlay2"];
+pub const DRIVERS: &[&str] = &["overlay2", "vfs"];
 
 const BTRFS: i64 = 0x9123_683e;
 const EXT: i64 = 0xef53;
@@ -65,6 +66,18 @@ fn open_named(name: &str, root: &Path, db: Db) -> Result<Arc<dyn Snapshotter>> {
             check_overlay(root).map_err(unusable)?;
             Ok(Arc::new(Overlay::open("overlay2", "overlay", root, db)?))
         }
+        "vfs" => Ok(Arc::new(Vfs::open(root, db)?)),
+        "zfs" => Err(unusable(absent(
+            "zfs",
+            "the kernel has no zfs (its module is not part of Linux)",
+        ))),
+        "aufs" => Err(unusable(absent(
+            "aufs",
+            "the kernel has no aufs (it was never part of Linux); use overlay2",
+        ))),
+        "devicemapper" => Err(unusable(
+            "Docker gave it up in version 25, and so do we; use overlay2".to_owned(),
+        )),
         _ => Err(unusable(format!(
             "there is no such driver; choose one of {}",
             DRIVERS.join(", ")
@@ -84,6 +97,19 @@ fn check_overlay(root: &Path) -> std::result::Result<(), String> {
         )),
         _ => Ok(()),
     }
+}
+
+/// Why a driver that needs a file system of the kernel cannot be used.
+fn absent(filesystem: &str, without: &str) -> String {
+    let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if filesystems
+        .split_whitespace()
+        .any(|name| name == filesystem)
+    {
+        return "this program has no such driver yet, though the kernel could; use overlay2"
+            .to_owned();
+    }
+    without.to_owned()
 }
 
 fn backing(path: &Path) -> i64 {

@@ -22,6 +22,7 @@
 mod choose;
 mod overlay;
 mod rows;
+mod vfs;
 
 use std::path::PathBuf;
 
