@@ -1,0 +1,20 @@
+//! The real `docker` command line against Hull: what a user of Docker does, judged by Docker's own client.
+//!
+//! `HULL_COMPAT_ENGINE=docker` runs the same tests against a real dockerd (Debian's docker.io), which shows that the tests are right;
+//! `HULL_COMPAT_CLI=hull` drives Hull with its own command line instead.
+//! Every test has a daemon of its own, in a network namespace of its own, and fails when anything of it is left.
+#![forbid(unsafe_code)]
+
+mod basics;
+mod bad_input;
+mod engine;
+mod exec_and_attach;
+mod images;
+mod lifecycle;
+mod limits;
+mod logs;
+mod networks;
+mod pull;
+mod restore;
+mod security;
+mod volumes;
