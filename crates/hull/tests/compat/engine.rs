@@ -163,7 +163,9 @@ impl Engine {
     #[track_caller]
     pub fn load(&self, image: &Image) {
         let path = self.root.join("load.tar");
-        image.write_docker_archive(&path).expect("write the archive");
+        image
+            .write_docker_archive(&path)
+            .expect("write the archive");
         self.ok(&["load", "-q", "-i", &path.display().to_string()]);
         std::fs::remove_file(path).expect("remove the archive");
     }
@@ -248,7 +250,15 @@ impl Engine {
         let mut said = String::new();
         let got = eventually(Duration::from_secs(10), || {
             let mut command = self.enter("busybox");
-            command.args(["wget", "-q", "-T", "2", "-O", "-", &format!("http://{address}/")]);
+            command.args([
+                "wget",
+                "-q",
+                "-T",
+                "2",
+                "-O",
+                "-",
+                &format!("http://{address}/"),
+            ]);
             let output = process::run(&mut command, Duration::from_secs(10)).expect("run wget");
             said = format!("{}{}", output.stdout, output.stderr);
             output.status.success()
@@ -263,7 +273,16 @@ impl Engine {
         sh(&["ip", "netns", "add", &name]);
         let neighbour = Neighbour { engine: self, name };
         self.in_netns(&[
-            "ip", "link", "add", "out0", "type", "veth", "peer", "name", "in0", "netns",
+            "ip",
+            "link",
+            "add",
+            "out0",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "in0",
+            "netns",
             &neighbour.name,
         ]);
         self.in_netns(&["ip", "address", "add", "10.212.0.1/24", "dev", "out0"]);

@@ -4,17 +4,42 @@ use crate::engine::{BUSYBOX, Engine};
 
 #[test]
 fn exec_runs_beside_the_program() {
-    let Some(engine) = Engine::start() else { return };
+    let Some(engine) = Engine::start() else {
+        return;
+    };
     let id = engine.ok(&["run", "-d", "-e", "A=1", BUSYBOX, "sleep", "1000"]);
     let output = engine.run(&["exec", &id, "sh", "-c", "echo $A; echo err >&2; exit 4"]);
-    assert_eq!((output.code(), output.stdout.as_str(), output.stderr.as_str()), (4, "1\n", "err\n"));
+    assert_eq!(
+        (
+            output.code(),
+            output.stdout.as_str(),
+            output.stderr.as_str()
+        ),
+        (4, "1\n", "err\n")
+    );
     let output = engine.ok(&[
-        "exec", "-e", "B=2", "-w", "/tmp", "-u", "nobody", &id, "sh", "-c", "echo $A$B; pwd; id -u",
+        "exec",
+        "-e",
+        "B=2",
+        "-w",
+        "/tmp",
+        "-u",
+        "nobody",
+        &id,
+        "sh",
+        "-c",
+        "echo $A$B; pwd; id -u",
     ]);
     assert_eq!(output, "12\n/tmp\n65534");
-    let input = engine.cli().run_with_input(["exec", "-i", &id, "cat"], b"through\n");
+    let input = engine
+        .cli()
+        .run_with_input(["exec", "-i", &id, "cat"], b"through\n");
     assert_eq!(input.ok(), "through");
-    engine.fails(&["exec", &id, "no-such-program"], 127, "executable file not found in $PATH");
+    engine.fails(
+        &["exec", &id, "no-such-program"],
+        127,
+        "executable file not found in $PATH",
+    );
     engine.fails(&["exec", &id, "/etc/passwd"], 126, "permission denied");
     engine.ok(&["exec", "-d", &id, "sh", "-c", "echo done > /done"]);
     let done = hull_testkit::process::eventually(std::time::Duration::from_secs(5), || {
@@ -29,12 +54,17 @@ fn exec_runs_beside_the_program() {
 
 #[test]
 fn exec_in_a_privileged_way_sees_the_same_namespaces() {
-    let Some(engine) = Engine::start() else { return };
+    let Some(engine) = Engine::start() else {
+        return;
+    };
     let id = engine.ok(&["run", "-d", BUSYBOX, "sleep", "1000"]);
     let namespaces = "for n in mnt pid net ipc uts cgroup; do readlink /proc/self/ns/$n; done";
     let of_exec = engine.ok(&["exec", &id, "sh", "-c", namespaces]);
     let of_init = engine.ok(&[
-        "exec", &id, "sh", "-c",
+        "exec",
+        &id,
+        "sh",
+        "-c",
         "for n in mnt pid net ipc uts cgroup; do readlink /proc/1/ns/$n; done",
     ]);
     assert_eq!(of_exec, of_init);
@@ -42,13 +72,30 @@ fn exec_in_a_privileged_way_sees_the_same_namespaces() {
 
 #[test]
 fn attach_gets_output_and_gives_input() {
-    let Some(engine) = Engine::start() else { return };
-    let id = engine.ok(&["create", "-i", BUSYBOX, "sh", "-c", "read a; echo got $a; exit 6"]);
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let id = engine.ok(&[
+        "create",
+        "-i",
+        BUSYBOX,
+        "sh",
+        "-c",
+        "read a; echo got $a; exit 6",
+    ]);
     let output = engine
         .cli()
         .run_with_input(["start", "-a", "-i", &id], b"word\n");
     assert_eq!((output.code(), output.stdout.as_str()), (6, "got word\n"));
-    let id = engine.ok(&["run", "-d", "-i", BUSYBOX, "sh", "-c", "read a; echo later $a; sleep 0.2"]);
+    let id = engine.ok(&[
+        "run",
+        "-d",
+        "-i",
+        BUSYBOX,
+        "sh",
+        "-c",
+        "read a; echo later $a; sleep 0.2",
+    ]);
     let output = engine.cli().run_with_input(["attach", &id], b"x\n");
     assert_eq!((output.code(), output.stdout.as_str()), (0, "later x\n"));
 }

@@ -6,22 +6,34 @@ const STATUS: &str = "{{.State.Status}}";
 
 #[test]
 fn from_created_to_removed() {
-    let Some(engine) = Engine::start() else { return };
+    let Some(engine) = Engine::start() else {
+        return;
+    };
     let id = engine.ok(&["create", "--name", "c", BUSYBOX, "sleep", "1000"]);
     assert_eq!(id.len(), 64);
     assert_eq!(engine.inspect("c", STATUS), "created");
     assert_eq!(engine.ok(&["start", "c"]), "c");
-    assert_eq!(engine.inspect("c", "{{.State.Running}} {{.State.ExitCode}}"), "true 0");
+    assert_eq!(
+        engine.inspect("c", "{{.State.Running}} {{.State.ExitCode}}"),
+        "true 0"
+    );
     assert_eq!(engine.ok(&["pause", "c"]), "c");
     assert_eq!(engine.inspect("c", STATUS), "paused");
-    engine.fails(&["exec", "c", "true"], 1, "is paused, unpause the container before exec");
+    engine.fails(
+        &["exec", "c", "true"],
+        1,
+        "is paused, unpause the container before exec",
+    );
     assert_eq!(engine.ok(&["unpause", "c"]), "c");
     assert_eq!(engine.inspect("c", STATUS), "running");
     assert_eq!(engine.ok(&["rename", "c", "d"]), "");
     engine.fails(&["inspect", "c"], 1, "o such object: c");
     engine.fails(&["rm", "d"], 1, "container is running");
     assert_eq!(engine.ok(&["stop", "-t", "0", "d"]), "d");
-    assert_eq!(engine.inspect("d", "{{.State.Status}} {{.State.ExitCode}}"), "exited 137");
+    assert_eq!(
+        engine.inspect("d", "{{.State.Status}} {{.State.ExitCode}}"),
+        "exited 137"
+    );
     assert_eq!(engine.ok(&["start", "d"]), "d");
     assert_eq!(engine.ok(&["kill", "--signal", "KILL", "d"]), "d");
     assert_eq!(engine.ok(&["wait", "d"]), "137");
@@ -31,10 +43,21 @@ fn from_created_to_removed() {
 
 #[test]
 fn stop_sends_the_stop_signal_first() {
-    let Some(engine) = Engine::start() else { return };
+    let Some(engine) = Engine::start() else {
+        return;
+    };
     let script = "trap 'echo got USR1; exit 3' USR1; echo ready; while :; do sleep 0.05; done";
     let id = engine.ok(&[
-        "run", "-d", "--stop-signal", "USR1", "--stop-timeout", "20", BUSYBOX, "sh", "-c", script,
+        "run",
+        "-d",
+        "--stop-signal",
+        "USR1",
+        "--stop-timeout",
+        "20",
+        BUSYBOX,
+        "sh",
+        "-c",
+        script,
     ]);
     await_log(&engine, &id, "ready");
     engine.ok(&["stop", &id]);
@@ -44,7 +67,9 @@ fn stop_sends_the_stop_signal_first() {
 
 #[test]
 fn kill_delivers_any_signal() {
-    let Some(engine) = Engine::start() else { return };
+    let Some(engine) = Engine::start() else {
+        return;
+    };
     let script = "trap 'echo HUP' HUP; echo ready; while :; do sleep 0.05; done";
     let id = engine.ok(&["run", "-d", BUSYBOX, "sh", "-c", script]);
     await_log(&engine, &id, "ready");
@@ -58,7 +83,9 @@ fn kill_delivers_any_signal() {
 
 #[test]
 fn restart_keeps_files_and_log() {
-    let Some(engine) = Engine::start() else { return };
+    let Some(engine) = Engine::start() else {
+        return;
+    };
     let script = "echo started; echo x >> /count; wc -l < /count; sleep 1000";
     let id = engine.ok(&["run", "-d", BUSYBOX, "sh", "-c", script]);
     await_log(&engine, &id, "1");
@@ -69,8 +96,19 @@ fn restart_keeps_files_and_log() {
 
 #[test]
 fn restart_policies_are_followed() {
-    let Some(engine) = Engine::start() else { return };
-    let id = engine.ok(&["run", "-d", "--restart", "on-failure:2", BUSYBOX, "sh", "-c", "echo run; exit 5"]);
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let id = engine.ok(&[
+        "run",
+        "-d",
+        "--restart",
+        "on-failure:2",
+        BUSYBOX,
+        "sh",
+        "-c",
+        "echo run; exit 5",
+    ]);
     engine.await_inspect(
         &id,
         "{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}}",
@@ -80,24 +118,53 @@ fn restart_policies_are_followed() {
     let id = engine.ok(&["run", "-d", "--restart", "on-failure", BUSYBOX, "true"]);
     assert_eq!(engine.ok(&["wait", &id]), "0");
     assert_eq!(engine.inspect(&id, "{{.RestartCount}}"), "0");
-    let id = engine.ok(&["run", "-d", "--restart", "always", BUSYBOX, "sh", "-c", "sleep 0.1"]);
+    let id = engine.ok(&[
+        "run",
+        "-d",
+        "--restart",
+        "always",
+        BUSYBOX,
+        "sh",
+        "-c",
+        "sleep 0.1",
+    ]);
     let mut count = 0;
     let restarted = hull_testkit::process::eventually(std::time::Duration::from_secs(20), || {
-        count = engine.inspect(&id, "{{.RestartCount}}").parse().unwrap_or(0);
+        count = engine
+            .inspect(&id, "{{.RestartCount}}")
+            .parse()
+            .unwrap_or(0);
         count >= 2
     });
     assert!(restarted, "restarted {count} times");
     engine.ok(&["stop", "-t", "0", &id]);
     std::thread::sleep(std::time::Duration::from_millis(500));
-    assert_eq!(engine.inspect(&id, STATUS), "exited", "a stopped container stays stopped");
+    assert_eq!(
+        engine.inspect(&id, STATUS),
+        "exited",
+        "a stopped container stays stopped"
+    );
 }
 
 #[test]
 fn health_is_checked() {
-    let Some(engine) = Engine::start() else { return };
+    let Some(engine) = Engine::start() else {
+        return;
+    };
     let id = engine.ok(&[
-        "run", "-d", "--health-cmd", "test -e /healthy", "--health-interval", "200ms",
-        "--health-retries", "2", "--health-timeout", "5s", BUSYBOX, "sleep", "1000",
+        "run",
+        "-d",
+        "--health-cmd",
+        "test -e /healthy",
+        "--health-interval",
+        "200ms",
+        "--health-retries",
+        "2",
+        "--health-timeout",
+        "5s",
+        BUSYBOX,
+        "sleep",
+        "1000",
     ]);
     engine.await_inspect(&id, "{{.State.Health.Status}}", "unhealthy");
     engine.ok(&["exec", &id, "touch", "/healthy"]);
@@ -107,27 +174,44 @@ fn health_is_checked() {
 
 #[test]
 fn update_top_rename_port_and_stats() {
-    let Some(engine) = Engine::start() else { return };
+    let Some(engine) = Engine::start() else {
+        return;
+    };
     let id = engine.ok(&["run", "-d", "-m", "64m", BUSYBOX, "sleep", "1000"]);
     engine.ok(&["update", "--memory", "96m", "--memory-swap", "-1", &id]);
     assert_eq!(engine.inspect(&id, "{{.HostConfig.Memory}}"), "100663296");
     let top = engine.ok(&["top", &id]);
     assert!(top.contains("sleep 1000"), "{top}");
-    let stats = engine.ok(&["stats", "--no-stream", "--format", "{{.MemUsage}} {{.PIDs}}", &id]);
+    let stats = engine.ok(&[
+        "stats",
+        "--no-stream",
+        "--format",
+        "{{.MemUsage}} {{.PIDs}}",
+        &id,
+    ]);
     assert!(stats.contains("96MiB") && stats.ends_with(" 1"), "{stats}");
 }
 
 #[test]
 fn events_tell_the_story() {
-    let Some(engine) = Engine::start() else { return };
+    let Some(engine) = Engine::start() else {
+        return;
+    };
     let since = now();
-    engine.ok(&["run", "--name", "told", "--rm", BUSYBOX, "sh", "-c", "exit 3"]);
+    engine.ok(&[
+        "run", "--name", "told", "--rm", BUSYBOX, "sh", "-c", "exit 3",
+    ]);
     engine.ok(&["volume", "create", "v"]);
     engine.ok(&["volume", "rm", "v"]);
     std::thread::sleep(std::time::Duration::from_millis(1100));
     let until = now();
     let events = engine.ok(&[
-        "events", "--since", &since, "--until", &until, "--format",
+        "events",
+        "--since",
+        &since,
+        "--until",
+        &until,
+        "--format",
         "{{.Type}} {{.Action}} {{index .Actor.Attributes \"exitCode\"}}",
     ]);
     let story: Vec<&str> = events
@@ -149,39 +233,92 @@ fn events_tell_the_story() {
         let at = story.iter().position(|line| *line == wanted);
         let before = after.map(|after| story.iter().position(|line| *line == after));
         assert!(at.is_some(), "no {wanted:?} in {story:?}");
-        assert!(before.is_none_or(|before| before < at), "{wanted:?} too early in {story:?}");
+        assert!(
+            before.is_none_or(|before| before < at),
+            "{wanted:?} too early in {story:?}"
+        );
     }
 }
 
 #[test]
 fn cp_diff_commit_and_export() {
-    let Some(engine) = Engine::start() else { return };
-    let id = engine.ok(&["run", "-d", BUSYBOX, "sh", "-c", "echo one > /one; mkdir /dir; ln -s /etc /link; rm /etc/group; sleep 1000"]);
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let id = engine.ok(&[
+        "run",
+        "-d",
+        BUSYBOX,
+        "sh",
+        "-c",
+        "echo one > /one; mkdir /dir; ln -s /etc /link; rm /etc/group; sleep 1000",
+    ]);
     let out = engine.root().join("out");
     let copied = hull_testkit::process::eventually(std::time::Duration::from_secs(5), || {
-        engine.run(&["cp", &format!("{id}:/link/passwd"), &out.display().to_string()]).status.success()
-            && engine.run(&["exec", &id, "test", "!", "-e", "/etc/group"]).status.success()
+        engine
+            .run(&[
+                "cp",
+                &format!("{id}:/link/passwd"),
+                &out.display().to_string(),
+            ])
+            .status
+            .success()
+            && engine
+                .run(&["exec", &id, "test", "!", "-e", "/etc/group"])
+                .status
+                .success()
     });
     assert!(copied);
-    assert!(std::fs::read_to_string(&out).expect("the copy").starts_with("root:x:0:0"));
+    assert!(
+        std::fs::read_to_string(&out)
+            .expect("the copy")
+            .starts_with("root:x:0:0")
+    );
     let local = engine.root().folder("local");
     std::fs::write(local.join("inner"), "inner").expect("write");
     engine.ok(&["cp", &local.display().to_string(), &format!("{id}:/dir/")]);
-    assert_eq!(engine.ok(&["exec", &id, "cat", "/dir/local/inner"]), "inner");
+    assert_eq!(
+        engine.ok(&["exec", &id, "cat", "/dir/local/inner"]),
+        "inner"
+    );
     let diff = engine.ok(&["diff", &id]);
-    for line in ["A /one", "A /dir", "A /dir/local/inner", "C /etc", "D /etc/group"] {
+    for line in [
+        "A /one",
+        "A /dir",
+        "A /dir/local/inner",
+        "C /etc",
+        "D /etc/group",
+    ] {
         assert!(diff.lines().any(|l| l == line), "no {line:?} in {diff}");
     }
-    engine.ok(&["commit", "--change", "CMD [\"cat\", \"/one\"]", "-m", "note", "-a", "me", &id, "made:1"]);
+    engine.ok(&[
+        "commit",
+        "--change",
+        "CMD [\"cat\", \"/one\"]",
+        "-m",
+        "note",
+        "-a",
+        "me",
+        &id,
+        "made:1",
+    ]);
     assert_eq!(engine.ok(&["run", "--rm", "made:1"]), "one");
-    assert_eq!(engine.run(&["run", "--rm", "made:1", "ls", "/etc/group"]).code(), 1);
+    assert_eq!(
+        engine
+            .run(&["run", "--rm", "made:1", "ls", "/etc/group"])
+            .code(),
+        1
+    );
     engine.ok(&["stop", "-t", "0", &id]);
     engine.ok(&["cp", &format!("{id}:/one"), &out.display().to_string()]);
     assert_eq!(std::fs::read_to_string(&out).expect("the copy"), "one\n");
     let tar = engine.root().join("export.tar");
     engine.ok(&["export", "-o", &tar.display().to_string(), &id]);
     let listed = engine.in_netns(&["tar", "-tf", &tar.display().to_string()]);
-    assert!(listed.lines().any(|l| l == "one") && !listed.contains("etc/group"), "{listed}");
+    assert!(
+        listed.lines().any(|l| l == "one") && !listed.contains("etc/group"),
+        "{listed}"
+    );
     engine.fails(&["cp", &format!("{id}:/no/such"), "/dev/null"], 1, "o such");
 }
 

@@ -13,44 +13,146 @@ fn limit(engine: &Engine, args: &[&str], v1: &str, v2: &str) -> String {
 
 #[test]
 fn limits_reach_the_kernel() {
-    let Some(engine) = Engine::start() else { return };
+    let Some(engine) = Engine::start() else {
+        return;
+    };
     assert_eq!(
-        limit(&engine, &["-m", "64m"], "memory/memory.limit_in_bytes", "memory.max"),
+        limit(
+            &engine,
+            &["-m", "64m"],
+            "memory/memory.limit_in_bytes",
+            "memory.max"
+        ),
         "67108864"
     );
     assert_eq!(
-        limit(&engine, &["-m", "64m", "--memory-reservation", "32m"], "memory/memory.soft_limit_in_bytes", "memory.low"),
+        limit(
+            &engine,
+            &["-m", "64m", "--memory-reservation", "32m"],
+            "memory/memory.soft_limit_in_bytes",
+            "memory.low"
+        ),
         "33554432"
     );
-    let quota = limit(&engine, &["--cpus", "0.5"], "cpu/cpu.cfs_quota_us", "cpu.max");
+    let quota = limit(
+        &engine,
+        &["--cpus", "0.5"],
+        "cpu/cpu.cfs_quota_us",
+        "cpu.max",
+    );
     assert!(quota.starts_with("50000"), "{quota}");
-    assert_eq!(limit(&engine, &["--cpuset-cpus", "0"], "cpuset/cpuset.cpus", "cpuset.cpus"), "0");
-    assert_eq!(limit(&engine, &["--pids-limit", "50"], "pids/pids.max", "pids.max"), "50");
-    let shares = limit(&engine, &["--cpu-shares", "512"], "cpu/cpu.shares", "cpu.weight");
+    assert_eq!(
+        limit(
+            &engine,
+            &["--cpuset-cpus", "0"],
+            "cpuset/cpuset.cpus",
+            "cpuset.cpus"
+        ),
+        "0"
+    );
+    assert_eq!(
+        limit(
+            &engine,
+            &["--pids-limit", "50"],
+            "pids/pids.max",
+            "pids.max"
+        ),
+        "50"
+    );
+    let shares = limit(
+        &engine,
+        &["--cpu-shares", "512"],
+        "cpu/cpu.shares",
+        "cpu.weight",
+    );
     assert!(["512", "20", "59"].contains(&shares.as_str()), "{shares}");
-    assert_eq!(engine.ok(&["run", "--rm", "--ulimit", "nofile=100:200", BUSYBOX, "sh", "-c", "ulimit -Sn; ulimit -Hn"]), "100\n200");
-    let shm = engine.ok(&["run", "--rm", "--shm-size", "16m", BUSYBOX, "df", "-k", "/dev/shm"]);
+    assert_eq!(
+        engine.ok(&[
+            "run",
+            "--rm",
+            "--ulimit",
+            "nofile=100:200",
+            BUSYBOX,
+            "sh",
+            "-c",
+            "ulimit -Sn; ulimit -Hn"
+        ]),
+        "100\n200"
+    );
+    let shm = engine.ok(&[
+        "run",
+        "--rm",
+        "--shm-size",
+        "16m",
+        BUSYBOX,
+        "df",
+        "-k",
+        "/dev/shm",
+    ]);
     assert!(shm.contains(" 16384 "), "{shm}");
-    assert_eq!(engine.ok(&["run", "--rm", "--sysctl", "net.ipv4.ip_forward=0", BUSYBOX, "cat", "/proc/sys/net/ipv4/ip_forward"]), "0");
-    assert_eq!(engine.ok(&["run", "--rm", "--oom-score-adj", "500", BUSYBOX, "cat", "/proc/self/oom_score_adj"]), "500");
+    assert_eq!(
+        engine.ok(&[
+            "run",
+            "--rm",
+            "--sysctl",
+            "net.ipv4.ip_forward=0",
+            BUSYBOX,
+            "cat",
+            "/proc/sys/net/ipv4/ip_forward"
+        ]),
+        "0"
+    );
+    assert_eq!(
+        engine.ok(&[
+            "run",
+            "--rm",
+            "--oom-score-adj",
+            "500",
+            BUSYBOX,
+            "cat",
+            "/proc/self/oom_score_adj"
+        ]),
+        "500"
+    );
 }
 
 #[test]
 fn too_much_memory_is_an_oom_kill() {
-    let Some(engine) = Engine::start() else { return };
+    let Some(engine) = Engine::start() else {
+        return;
+    };
     let id = engine.ok(&[
-        "run", "-d", "-m", "16m", "--memory-swap", "16m", BUSYBOX, "sh", "-c",
+        "run",
+        "-d",
+        "-m",
+        "16m",
+        "--memory-swap",
+        "16m",
+        BUSYBOX,
+        "sh",
+        "-c",
         "tail /dev/zero; exit $?",
     ]);
     engine.ok(&["wait", &id]);
-    assert_eq!(engine.inspect(&id, "{{.State.OOMKilled}} {{.State.ExitCode}}"), "true 137");
+    assert_eq!(
+        engine.inspect(&id, "{{.State.OOMKilled}} {{.State.ExitCode}}"),
+        "true 137"
+    );
 }
 
 #[test]
 fn too_many_processes_are_refused() {
-    let Some(engine) = Engine::start() else { return };
+    let Some(engine) = Engine::start() else {
+        return;
+    };
     let output = engine.run(&[
-        "run", "--rm", "--pids-limit", "10", BUSYBOX, "sh", "-c",
+        "run",
+        "--rm",
+        "--pids-limit",
+        "10",
+        BUSYBOX,
+        "sh",
+        "-c",
         "i=0; while [ $i -lt 30 ]; do sleep 5 & i=$((i+1)); done; wait",
     ]);
     assert!(output.stderr.contains("can't fork"), "{}", output.stderr);
@@ -58,10 +160,24 @@ fn too_many_processes_are_refused() {
 
 #[test]
 fn nonsense_limits_are_refused() {
-    let Some(engine) = Engine::start() else { return };
-    engine.fails(&["run", "-m", "1m", BUSYBOX], 125, "Minimum memory limit allowed is 6MB");
-    engine.fails(&["run", "--cpus", "1000", BUSYBOX], 125, "Range of CPUs is from 0.01 to");
-    engine.fails(&["run", "-m", "64m", "--memory-swap", "32m", BUSYBOX], 125, "Minimum memoryswap limit should be larger than memory limit");
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    engine.fails(
+        &["run", "-m", "1m", BUSYBOX],
+        125,
+        "Minimum memory limit allowed is 6MB",
+    );
+    engine.fails(
+        &["run", "--cpus", "1000", BUSYBOX],
+        125,
+        "Range of CPUs is from 0.01 to",
+    );
+    engine.fails(
+        &["run", "-m", "64m", "--memory-swap", "32m", BUSYBOX],
+        125,
+        "Minimum memoryswap limit should be larger than memory limit",
+    );
     engine.fails(&["run", "-m", "nonsense", BUSYBOX], 125, "invalid size");
     assert_eq!(engine.ok(&["ps", "-aq"]), "");
 }

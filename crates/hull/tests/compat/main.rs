@@ -5,8 +5,8 @@
 //! Every test has a daemon of its own, in a network namespace of its own, and fails when anything of it is left.
 #![forbid(unsafe_code)]
 
-mod basics;
 mod bad_input;
+mod basics;
 mod engine;
 mod exec_and_attach;
 mod images;

@@ -32,7 +32,9 @@ impl Carrier {
             .expect("start socat");
         let carrier = Self { inside, outside };
         let listens = hull_testkit::process::eventually(std::time::Duration::from_secs(5), || {
-            engine.in_netns(&["ss", "-Hltn"]).contains(&format!(":{port} "))
+            engine
+                .in_netns(&["ss", "-Hltn"])
+                .contains(&format!(":{port} "))
         });
         assert!(listens, "socat does not listen");
         carrier
@@ -58,8 +60,12 @@ fn registry(options: RegistryOptions) -> Option<Registry> {
 
 #[test]
 fn an_image_is_pulled_by_tag_and_by_digest() {
-    let Some(registry) = registry(RegistryOptions::default()) else { return };
-    let Some(engine) = Engine::start_empty(&[]) else { return };
+    let Some(registry) = registry(RegistryOptions::default()) else {
+        return;
+    };
+    let Some(engine) = Engine::start_empty(&[]) else {
+        return;
+    };
     let _carrier = bridge(&engine, &registry);
     let image = Image::layered("x:1");
     if registry.push(&image, "team/layered:1").is_none() {
@@ -73,21 +79,46 @@ fn an_image_is_pulled_by_tag_and_by_digest() {
         .find_map(|line| line.strip_prefix("Digest: "))
         .expect("a digest is printed")
         .to_owned();
-    assert!(pulled.contains(&format!("Status: Downloaded newer image for {name}")), "{pulled}");
-    assert!(engine.ok(&["pull", &name]).contains(&format!("Status: Image is up to date for {name}")));
+    assert!(
+        pulled.contains(&format!("Status: Downloaded newer image for {name}")),
+        "{pulled}"
+    );
+    assert!(
+        engine
+            .ok(&["pull", &name])
+            .contains(&format!("Status: Image is up to date for {name}"))
+    );
     assert_eq!(engine.ok(&["run", "--rm", &name, "cat", "/data/new"]), "2");
     engine.ok(&["rmi", &name]);
     let by_digest = format!("{}/team/layered@{digest}", registry.host());
-    assert_eq!(engine.ok(&["run", "--rm", &by_digest, "cat", "/data/kept"]), "1");
-    assert_eq!(engine.inspect(&by_digest, "{{index .RepoDigests 0}}"), by_digest);
-    engine.fails(&["pull", &format!("{}/team/layered:nope", registry.host())], 1, "manifest unknown");
-    engine.fails(&["pull", &format!("{}/team/none", registry.host())], 1, "not found");
+    assert_eq!(
+        engine.ok(&["run", "--rm", &by_digest, "cat", "/data/kept"]),
+        "1"
+    );
+    assert_eq!(
+        engine.inspect(&by_digest, "{{index .RepoDigests 0}}"),
+        by_digest
+    );
+    engine.fails(
+        &["pull", &format!("{}/team/layered:nope", registry.host())],
+        1,
+        "manifest unknown",
+    );
+    engine.fails(
+        &["pull", &format!("{}/team/none", registry.host())],
+        1,
+        "not found",
+    );
 }
 
 #[test]
 fn run_pulls_what_is_missing() {
-    let Some(registry) = registry(RegistryOptions::default()) else { return };
-    let Some(engine) = Engine::start_empty(&[]) else { return };
+    let Some(registry) = registry(RegistryOptions::default()) else {
+        return;
+    };
+    let Some(engine) = Engine::start_empty(&[]) else {
+        return;
+    };
     let _carrier = bridge(&engine, &registry);
     if registry.push(&Image::busybox("x:1"), "busy:1").is_none() {
         hull_testkit::skip!("skopeo is not installed");
@@ -97,22 +128,40 @@ fn run_pulls_what_is_missing() {
     engine.fails(&["run", "--pull", "never", &name], 125, "No such image");
     let output = engine.run(&["run", "--rm", &name, "echo", "ran"]);
     assert_eq!(output.stdout, "ran\n", "{}", output.stderr);
-    assert!(output.stderr.contains(&format!("Unable to find image '{name}' locally")), "{}", output.stderr);
+    assert!(
+        output
+            .stderr
+            .contains(&format!("Unable to find image '{name}' locally")),
+        "{}",
+        output.stderr
+    );
 }
 
 #[test]
 fn push_and_login_with_a_password() {
     let account = Some(("user".to_owned(), "secret".to_owned()));
-    let Some(registry) = registry(RegistryOptions { account, ..RegistryOptions::default() }) else { return };
-    let Some(engine) = Engine::start() else { return };
+    let Some(registry) = registry(RegistryOptions {
+        account,
+        ..RegistryOptions::default()
+    }) else {
+        return;
+    };
+    let Some(engine) = Engine::start() else {
+        return;
+    };
     let _carrier = bridge(&engine, &registry);
     let name = format!("{}/mine/busybox:2", registry.host());
     engine.ok(&["tag", "busybox", &name]);
     engine.fails(&["push", &name], 1, "no basic auth credentials");
     let host = registry.host();
-    let wrong = engine.cli().run_with_input(["login", "-u", "user", "--password-stdin", &host], b"wrong");
+    let wrong = engine
+        .cli()
+        .run_with_input(["login", "-u", "user", "--password-stdin", &host], b"wrong");
     assert_ne!(wrong.code(), 0);
-    let login = engine.cli().run_with_input(["login", "-u", "user", "--password-stdin", &host], b"secret");
+    let login = engine.cli().run_with_input(
+        ["login", "-u", "user", "--password-stdin", &host],
+        b"secret",
+    );
     assert!(login.ok().contains("Login Succeeded"), "{}", login.stdout);
     let id = engine.inspect(&name, "{{.Id}}");
     engine.ok(&["push", &name]);

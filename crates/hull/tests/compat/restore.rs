@@ -16,17 +16,27 @@ fn containers_survive_a_killed_daemon_and_lose_no_line() {
     if !hull_only() {
         return;
     }
-    let Some(mut engine) = Engine::start() else { return };
+    let Some(mut engine) = Engine::start() else {
+        return;
+    };
     let script = "i=0; while :; do echo line $i; i=$((i+1)); sleep 0.01; done";
-    let id = engine.ok(&["run", "-d", "-p", "8080:80", "--name", "writer", BUSYBOX, "sh", "-c", script]);
+    let id = engine.ok(&[
+        "run", "-d", "-p", "8080:80", "--name", "writer", BUSYBOX, "sh", "-c", script,
+    ]);
     let pid = engine.inspect(&id, "{{.State.Pid}}");
     for _ in 0..3 {
         engine.kill_daemon();
         std::thread::sleep(std::time::Duration::from_millis(300));
         engine.start_daemon();
-        assert_eq!(engine.inspect(&id, "{{.State.Pid}} {{.State.Status}}"), format!("{pid} running"));
+        assert_eq!(
+            engine.inspect(&id, "{{.State.Pid}} {{.State.Status}}"),
+            format!("{pid} running")
+        );
     }
-    assert_eq!(engine.run(&["exec", "writer", "sh", "-c", "exit 5"]).code(), 5);
+    assert_eq!(
+        engine.run(&["exec", "writer", "sh", "-c", "exit 5"]).code(),
+        5
+    );
     engine.ok(&["stop", "-t", "0", "writer"]);
     let log = engine.ok(&["logs", "writer"]);
     for (number, line) in log.lines().enumerate() {
@@ -40,14 +50,32 @@ fn an_exit_while_the_daemon_is_away_is_known_afterwards() {
     if !hull_only() {
         return;
     }
-    let Some(mut engine) = Engine::start() else { return };
+    let Some(mut engine) = Engine::start() else {
+        return;
+    };
     let id = engine.ok(&["run", "-d", BUSYBOX, "sh", "-c", "sleep 0.5; exit 42"]);
-    let again = engine.ok(&["run", "-d", "--restart", "on-failure:1", BUSYBOX, "sh", "-c", "sleep 0.5; exit 43"]);
+    let again = engine.ok(&[
+        "run",
+        "-d",
+        "--restart",
+        "on-failure:1",
+        BUSYBOX,
+        "sh",
+        "-c",
+        "sleep 0.5; exit 43",
+    ]);
     engine.kill_daemon();
     std::thread::sleep(std::time::Duration::from_secs(1));
     engine.start_daemon();
-    assert_eq!(engine.inspect(&id, "{{.State.Status}} {{.State.ExitCode}}"), "exited 42");
-    engine.await_inspect(&again, "{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}}", "exited 43 1");
+    assert_eq!(
+        engine.inspect(&id, "{{.State.Status}} {{.State.ExitCode}}"),
+        "exited 42"
+    );
+    engine.await_inspect(
+        &again,
+        "{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}}",
+        "exited 43 1",
+    );
     assert_eq!(engine.ok(&["start", "-a", &id]), "");
 }
 
@@ -56,16 +84,45 @@ fn a_stopped_daemon_comes_back_with_everything() {
     if !hull_only() {
         return;
     }
-    let Some(mut engine) = Engine::start() else { return };
+    let Some(mut engine) = Engine::start() else {
+        return;
+    };
     engine.ok(&["network", "create", "net1"]);
     engine.ok(&["volume", "create", "vol"]);
-    engine.ok(&["run", "-d", "--name", "a", "--network", "net1", "-v", "vol:/v", BUSYBOX, "sleep", "1000"]);
+    engine.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "a",
+        "--network",
+        "net1",
+        "-v",
+        "vol:/v",
+        BUSYBOX,
+        "sleep",
+        "1000",
+    ]);
     engine.ok(&["create", "--name", "b", BUSYBOX]);
     let address = engine.inspect("a", "{{.NetworkSettings.Networks.net1.IPAddress}}");
     engine.stop_daemon();
     engine.start_daemon();
-    assert_eq!(engine.inspect("a", "{{.NetworkSettings.Networks.net1.IPAddress}}"), address);
-    let ping = engine.ok(&["run", "--rm", "--network", "net1", BUSYBOX, "ping", "-c", "1", "-W", "2", "a"]);
+    assert_eq!(
+        engine.inspect("a", "{{.NetworkSettings.Networks.net1.IPAddress}}"),
+        address
+    );
+    let ping = engine.ok(&[
+        "run",
+        "--rm",
+        "--network",
+        "net1",
+        BUSYBOX,
+        "ping",
+        "-c",
+        "1",
+        "-W",
+        "2",
+        "a",
+    ]);
     assert!(ping.contains("1 packets received"), "{ping}");
     assert_eq!(engine.inspect("b", "{{.State.Status}}"), "created");
     assert_eq!(engine.ok(&["volume", "ls", "-q"]), "vol");
@@ -76,10 +133,14 @@ fn a_killed_shim_is_noticed() {
     if !hull_only() {
         return;
     }
-    let Some(engine) = Engine::start() else { return };
+    let Some(engine) = Engine::start() else {
+        return;
+    };
     let id = engine.ok(&["run", "-d", BUSYBOX, "sleep", "1000"]);
-    let shim = std::fs::read_to_string(engine.root().join(format!("run/shims/{id}/pid"))).expect("the shim's pid");
-    let pid = rustix::process::Pid::from_raw(shim.trim().parse().expect("a number")).expect("a pid");
+    let shim = std::fs::read_to_string(engine.root().join(format!("run/shims/{id}/pid")))
+        .expect("the shim's pid");
+    let pid =
+        rustix::process::Pid::from_raw(shim.trim().parse().expect("a number")).expect("a pid");
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill the shim");
     engine.await_inspect(&id, "{{.State.Status}}", "exited");
     engine.ok(&["start", &id]);
