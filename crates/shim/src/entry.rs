@@ -1,0 +1,123 @@
+//! From `hull shim` to the running monitor.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::logfile::{Format, Rotation, Writer};
+use crate::monitor::{Monitor, Parts};
+use crate::protocol::{CONTROL_FD, LogConfig, ShimConfig};
+use crate::task::Task;
+
+/// Without options a log grows to this and keeps so many generations, so that no container fills the disk.
+const DEFAULT_ROTATION: Rotation = Rotation {
+    size_bytes_max: Some(1 << 30),
+    files_max: 2,
+    compress: false,
+};
+
+/// What `local` does without options: Docker's numbers.
+const LOCAL_ROTATION: Rotation = Rotation {
+    size_bytes_max: Some(20 << 20),
+    files_max: 5,
+    compress: true,
+};
+
+/// Runs the shim whose folder is the working directory: `hull shim`, started by the daemon. Returns the exit status.
+#[must_use]
+pub fn main(_args: &[OsString]) -> i32 {
+    match run() {
+        Ok(()) => 0,
+        Err(e) => {
+            eprintln!("shim: {}", crate::chain(e.as_ref()));
+            1
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn std::error::Error>> {
+    // A session of its own: signals to the daemon's terminal or process group are not for us.
+    let _ = rustix::process::setsid();
+    // Orphans of the container, and external runtimes' init, become our children, so that we see how they end.
+    hull_sys::process::set_child_subreaper(true)?;
+    let signals = block_signals()?;
+    let control = take_control()?;
+    let folder = std::env::current_dir()?;
+    let config: ShimConfig = serde_json::from_slice(&std::fs::read(folder.join("shim.json"))?)?;
+    std::fs::write(folder.join("pid"), std::process::id().to_string())?;
+    let listener = listen(&folder)?;
+    let parts = Parts {
+        id: config.id.clone(),
+        listener,
+        signals,
+        log: open_log(&config.log)?,
+        terminal: config.terminal,
+        stdin_once: config.stdin_once,
+        task: Task::new(config)?,
+        folder,
+    };
+    let mut monitor = Monitor::new(parts);
+    monitor.connect(control)?;
+    monitor.run()?;
+    Ok(())
+}
+
+/// SIGCHLD is read from a descriptor; signals that would end the shim without its container are not taken.
+fn block_signals() -> io::Result<OwnedFd> {
+    use rustix::process::Signal;
+    let child = Signal::CHILD.as_raw();
+    let deaf = [
+        Signal::HUP.as_raw(),
+        Signal::INT.as_raw(),
+        Signal::TERM.as_raw(),
+        Signal::QUIT.as_raw(),
+    ];
+    hull_sys::signal::block(&deaf)?;
+    hull_sys::signal::block(&[child])?;
+    Ok(hull_sys::signal::signalfd(&[child])?)
+}
+
+/// The first control connection arrives as standard input; /dev/null takes its place.
+fn take_control() -> io::Result<UnixStream> {
+    let stdin = hull_sys::fds::borrow(CONTROL_FD)?;
+    let control = UnixStream::from(stdin.try_clone_to_owned()?);
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    hull_sys::fds::dup_to(null.as_fd(), CONTROL_FD)?;
+    Ok(control)
+}
+
+/// The socket appears under its name only when it listens.
+fn listen(folder: &Path) -> io::Result<UnixListener> {
+    // Relative to the working directory: a socket's path is limited to 108 bytes (unix(7)), the folder's is not.
+    let part = Path::new("sock.part");
+    let _ = std::fs::remove_file(part);
+    let listener = UnixListener::bind(part)?;
+    rustix::fs::chmod(part, Mode::from_raw_mode(0o600))?;
+    std::fs::rename(part, folder.join("sock"))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn open_log(config: &LogConfig) -> Result<Option<Writer>, Box<dyn std::error::Error>> {
+    let (format, default) = match config.driver.as_str() {
+        "none" => return Ok(None),
+        "json-file" => (Format::JsonFile, DEFAULT_ROTATION),
+        "local" => (Format::Local, LOCAL_ROTATION),
+        other => return Err(format!("log driver {other:?} is not there yet").into()),
+    };
+    let path = config
+        .path
+        .as_deref()
+        .ok_or("the log configuration names no file")?;
+    let attributes = if config.attributes.is_empty() {
+        None
+    } else {
+        Some(serde_json::to_string(&config.attributes)?)
+    };
+    let rotation = Rotation::from_options(&config.options, default)?;
+    Ok(Some(Writer::open(path, format, rotation, attributes)?))
+}

@@ -1,0 +1,148 @@
+//! The container made by `hull_runtime`, called as a library: no further program runs.
+
+use std::os::fd::OwnedFd;
+
+use hull_oci::runtime::Resources;
+use hull_runtime::cgroup::CgroupPaths;
+use hull_runtime::{CreateOptions, ExecOptions, InitHandle, StartBy, Stdio};
+
+use super::{Config, TaskError};
+use crate::protocol::{CgroupManager, ExecCreate};
+use crate::streams::Streams;
+
+pub struct Internal {
+    config: Config,
+    made: Option<Made>,
+}
+
+struct Made {
+    cgroup: CgroupPaths,
+    init: Option<InitHandle>,
+}
+
+impl Internal {
+    pub(super) fn new(config: Config) -> Self {
+        Self { config, made: None }
+    }
+
+    fn made(&self) -> Result<&Made, TaskError> {
+        self.made.as_ref().ok_or(TaskError::State("not created"))
+    }
+
+    pub(super) fn create(&mut self) -> Result<(i32, Streams), TaskError> {
+        let shim = &self.config.shim;
+        let (streams, stdio) = stdio(shim.terminal, shim.open_stdin, false)?;
+        let created = hull_runtime::create(CreateOptions {
+            id: &shim.id,
+            bundle: &shim.bundle,
+            spec: &self.config.spec,
+            state_root: &shim.state_root,
+            rootfs: &shim.rootfs,
+            stdio,
+            cgroup_manager: match shim.cgroup_manager {
+                CgroupManager::Cgroupfs => hull_runtime::CgroupManager::Cgroupfs,
+                CgroupManager::Systemd => hull_runtime::CgroupManager::Systemd,
+            },
+            pid_file: None,
+            no_pivot: false,
+            no_new_keyring: false,
+            preserve_fds: 0,
+            start_by: StartBy::Handle,
+        })?;
+        let streams = with_console(streams, created.console_master, shim.open_stdin)?;
+        self.made = Some(Made {
+            cgroup: created.cgroup,
+            init: Some(created.init),
+        });
+        Ok((created.pid, streams))
+    }
+
+    pub(super) fn start(&mut self) -> Result<(), TaskError> {
+        let init = self
+            .made
+            .as_mut()
+            .and_then(|made| made.init.take())
+            .ok_or(TaskError::State("not created, or started before"))?;
+        Ok(init.start()?)
+    }
+
+    pub(super) fn exec(&mut self, exec: &ExecCreate) -> Result<(i32, Streams), TaskError> {
+        let shim = &self.config.shim;
+        let (streams, stdio) = stdio(exec.process.terminal, exec.open_stdin, exec.detached)?;
+        let execed = hull_runtime::exec(ExecOptions {
+            state_root: &shim.state_root,
+            id: &shim.id,
+            process: &exec.process,
+            stdio,
+            pid_file: None,
+            preserve_fds: 0,
+            sub_cgroup: None,
+            ignore_paused: false,
+        })?;
+        let streams = with_console(streams, execed.console_master, exec.open_stdin)?;
+        Ok((execed.pid, streams))
+    }
+
+    pub(super) fn pause(&self) -> Result<(), TaskError> {
+        let shim = &self.config.shim;
+        Ok(hull_runtime::pause(&shim.state_root, &shim.id)?)
+    }
+
+    pub(super) fn resume(&self) -> Result<(), TaskError> {
+        let shim = &self.config.shim;
+        Ok(hull_runtime::resume(&shim.state_root, &shim.id)?)
+    }
+
+    pub(super) fn update(&self, resources: &Resources) -> Result<(), TaskError> {
+        let shim = &self.config.shim;
+        Ok(hull_runtime::update(&shim.state_root, &shim.id, resources)?)
+    }
+
+    pub(super) fn pids(&self) -> Result<Vec<i32>, TaskError> {
+        Ok(self.made()?.cgroup.pids()?)
+    }
+
+    pub(super) fn oom_killed(&self) -> bool {
+        self.made
+            .as_ref()
+            .is_some_and(|made| made.cgroup.oom_kills().is_ok_and(|kills| kills > 0))
+    }
+
+    pub(super) fn remove(&mut self) -> Result<(), TaskError> {
+        let shim = &self.config.shim;
+        // Dropping the handle ends an init that still waits for its start.
+        self.made = None;
+        match hull_runtime::delete(&shim.state_root, &shim.id, true) {
+            Ok(()) | Err(hull_runtime::Error::NotFound(_)) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+/// Our ends and the process's, of pipes; a terminal's come from the runtime.
+fn stdio(terminal: bool, open_stdin: bool, dropped: bool) -> Result<(Streams, Stdio), TaskError> {
+    if terminal {
+        return Ok((Streams::default(), Stdio::Terminal { size: None }));
+    }
+    let (streams, ends) =
+        Streams::pipes(open_stdin, dropped).map_err(TaskError::io("making the streams' pipes"))?;
+    let stdio = Stdio::Fds {
+        stdin: ends.stdin,
+        stdout: ends.stdout,
+        stderr: ends.stderr,
+    };
+    Ok((streams, stdio))
+}
+
+fn with_console(
+    streams: Streams,
+    master: Option<OwnedFd>,
+    open_stdin: bool,
+) -> Result<Streams, TaskError> {
+    match master {
+        None => Ok(streams),
+        Some(master) => {
+            Streams::terminal(master, open_stdin).map_err(TaskError::io("taking over the terminal"))
+        }
+    }
+}
