@@ -95,7 +95,7 @@ impl Held {
     ) -> Result<Vec<PortMapping>> {
         let addresses = host_addresses(network, endpoint, request, ipv6)?;
         let mut refusal = None;
-        for port in self.candidates(request) {
+        for port in candidates(request, self.last) {
             match self.take(endpoint, request.protocol, &addresses, port) {
                 Ok(()) => {
                     if request.host_port == 0 {
@@ -120,20 +120,6 @@ impl Held {
                 endpoint_id: endpoint.id.clone(),
             },
         })
-    }
-
-    /// Ports to try, in order.
-    fn candidates(&self, request: &PortMapping) -> Vec<u16> {
-        if request.host_port != 0 {
-            return (request.host_port..=request.host_port_end.max(request.host_port)).collect();
-        }
-        let (first, last) = ephemeral_range();
-        let start = if (first..last).contains(&self.last) {
-            self.last + 1
-        } else {
-            first
-        };
-        (start..=last).chain(first..start).collect()
     }
 
     /// One port on every address, or on none.
@@ -179,6 +165,20 @@ impl Held {
             holdings.retain(|h| h.endpoint_id != endpoint_id || Some(h.ip) != mapping.host_ip);
         }
     }
+}
+
+/// Ports to try, in order.
+fn candidates(request: &PortMapping, last: u16) -> Box<dyn Iterator<Item = u16>> {
+    if request.host_port != 0 {
+        return Box::new(request.host_port..=request.host_port_end.max(request.host_port));
+    }
+    let (first, end) = ephemeral_range();
+    let start = if (first..end).contains(&last) {
+        last + 1
+    } else {
+        first
+    };
+    Box::new((start..=end).chain(first..start))
 }
 
 /// Where a request without an address is bound: on all addresses of the families that the endpoint has.

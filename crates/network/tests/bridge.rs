@@ -2,14 +2,23 @@
 
 mod support;
 
-use hull_network::{Error, Protocol};
+use hull_network::{Error, Firewall, Protocol};
 use support::*;
 
 #[test]
 fn a_published_port_is_reached_from_everywhere() {
+    reached_from_everywhere(Firewall::Nftables);
+}
+
+#[test]
+fn a_published_port_is_reached_from_everywhere_by_iptables() {
+    reached_from_everywhere(Firewall::Iptables);
+}
+
+fn reached_from_everywhere(firewall: Firewall) {
     machine(|| {
         let dir = tempfile::tempdir().expect("dir");
-        let host = open(dir.path());
+        let host = open_with(dir.path(), firewall);
         let net = network(1);
         host.ensure_network(&net).expect("network");
         host.sync_firewall(std::slice::from_ref(&net), &[])
@@ -52,7 +61,12 @@ fn a_published_port_is_reached_from_everywhere() {
         assert_eq!(ask("127.0.0.1:8080"), None);
         host.remove_network(&net).expect("remove");
         host.remove_firewall().expect("firewall");
-        assert_eq!(run("nft", &["list", "tables"]), "");
+        assert!(
+            !run("nft", &["list", "ruleset"])
+                .to_lowercase()
+                .contains("hull"),
+            "nothing is left"
+        );
         assert!(!links().contains("hnt1"));
         assert_eq!(
             std::fs::read_dir(dir.path().join("netns"))
@@ -188,9 +202,80 @@ fn normal(text: &str) -> Vec<String> {
 
 #[test]
 fn bridges_are_isolated_and_the_world_is_reached() {
+    isolated(Firewall::Nftables);
+}
+
+#[test]
+fn bridges_are_isolated_and_the_world_is_reached_by_iptables() {
+    isolated(Firewall::Iptables);
+}
+
+#[test]
+fn a_dockerd_that_closes_forward_does_not_stop_us() {
     machine(|| {
         let dir = tempfile::tempdir().expect("dir");
         let host = open(dir.path());
+        let (net, closed) = (network(1), network(2));
+        for one in [&net, &closed] {
+            host.ensure_network(one).expect("network");
+        }
+        run(
+            "iptables",
+            &["-A", "FORWARD", "-d", "203.0.113.0/24", "-j", "DROP"],
+        );
+        host.sync_firewall(&[net.clone(), closed.clone()], &[])
+            .expect("firewall");
+        assert!(
+            !run("iptables", &["-S", "FORWARD"]).contains("hnt1"),
+            "nothing drops"
+        );
+        // As dockerd does, after us.
+        run("iptables", &["-P", "FORWARD", "DROP"]);
+        let outside = neighbour(&host, "outside");
+        let mut web = endpoint(&net, "web", 2);
+        web.ports = vec![port(Protocol::Tcp, None, 8080, 80)];
+        let path = start(&host, &net, &mut web);
+        let server = echo_peer(&path, 80, 1);
+        assert_eq!(
+            ask_from(&outside, "192.0.2.1:8080").as_deref(),
+            Some("192.0.2.2")
+        );
+        server.join().expect("server");
+        let rules = run("iptables", &["-S", "FORWARD"]);
+        let expected = "-P FORWARD DROP\n-A FORWARD -d 203.0.113.0/24 -j DROP\n";
+        assert!(
+            rules.starts_with(expected),
+            "what others drop comes first: {rules}"
+        );
+        assert_eq!(
+            rules
+                .lines()
+                .filter(|line| line.contains("-j ACCEPT"))
+                .count(),
+            4,
+            "{rules}"
+        );
+        host.sync_firewall(std::slice::from_ref(&net), std::slice::from_ref(&web))
+            .expect("again");
+        let rules = run("iptables", &["-S", "FORWARD"]);
+        assert_eq!(
+            rules
+                .lines()
+                .filter(|line| line.contains("-j ACCEPT"))
+                .count(),
+            2,
+            "{rules}"
+        );
+        host.remove_firewall().expect("remove");
+        assert_eq!(run("iptables", &["-S", "FORWARD"]), expected);
+        stop(&host, &net, &web);
+    });
+}
+
+fn isolated(firewall: Firewall) {
+    machine(|| {
+        let dir = tempfile::tempdir().expect("dir");
+        let host = open_with(dir.path(), firewall);
         let (a, mut b, mut c) = (network(1), network(2), network(3));
         b.internal = true;
         c.icc = false;

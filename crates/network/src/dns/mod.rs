@@ -57,7 +57,12 @@ impl Server {
                 SocketAddrV4::new(ADDRESS, udp_port),
                 SocketAddrV4::new(ADDRESS, tcp_port),
             );
-            Nft::open()?.replace(&rules)?;
+            let mut nft = Nft::open()?;
+            match nft.create(&rules) {
+                // An earlier life of this daemon served here.
+                Err(error) if error.errno() == Some(libc::EEXIST) => nft.replace(&rules)?,
+                other => other?,
+            }
             Ok((udp, tcp))
         })?;
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);

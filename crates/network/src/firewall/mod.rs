@@ -2,6 +2,7 @@
 //!
 //! Publishing a port is one element of a map, never a rule of its own, so that a thousand ports cost a packet what one does.
 
+pub mod iptables;
 pub mod rules;
 mod text;
 
@@ -150,6 +151,8 @@ pub struct Rule {
 /// Conditions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Match {
+    /// The packet came in by this link.
+    Iif(String),
     /// It goes out by this link.
     Oif(String),
     /// It goes out by another link.

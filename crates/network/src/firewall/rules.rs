@@ -323,8 +323,9 @@ fn chains(family: Family, bridges: &[&Network]) -> Vec<Chain> {
             base: base(ChainKind::Filter, Hook::Forward, 0),
             rules: vec![
                 rule(&[Match::OifIn(BRIDGES)], Action::Jump("to_bridge")),
-                rule(&[Match::Established], Action::Accept),
+                rule(&[Match::IifIn(BRIDGES), Match::Established], Action::Accept),
                 rule(&[Match::IifIn(INTERNAL)], Action::Drop),
+                rule(&[Match::IifIn(BRIDGES)], Action::Accept),
             ],
         },
     ]

@@ -159,6 +159,7 @@ impl Rule {
 impl Match {
     fn text(&self, family: Family) -> String {
         match self {
+            Match::Iif(name) => format!("iifname \"{name}\""),
             Match::Oif(name) => format!("oifname \"{name}\""),
             Match::OifNot(name) => format!("oifname != \"{name}\""),
             Match::IifIn(set) => format!("iifname @{set}"),

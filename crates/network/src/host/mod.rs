@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::dns;
 use crate::driver::{self, HostFacts, InterfaceName, NetPlan};
 use crate::error::{Error, Result};
-use crate::firewall::{self, Element, Family, FirewallOptions};
+use crate::firewall::{self, Element, Family, FirewallOptions, Ruleset, iptables};
 use crate::model::{Endpoint, MacAddr, Network, PortMapping};
 use crate::netlink::nft::{self, Nft};
 use crate::netlink::route::Route;
@@ -103,14 +103,24 @@ pub struct Host {
 
 /// The firewall in use.
 enum Backend {
-    Nftables(Mutex<Nft>),
+    Nftables(Mutex<Tables>),
+    Iptables(Mutex<Known>),
     None,
 }
 
-fn missing<T>(what: &str) -> Result<T> {
-    Err(Error::NotImplemented {
-        what: format!("network: {what}"),
-    })
+/// nf_tables, and what else of the host's firewall stands in the way of our bridges.
+struct Tables {
+    nft: Nft,
+    bridges: Vec<String>,
+    /// Families in which our bridges were let through somebody else's FORWARD chain.
+    let_through: Vec<Family>,
+}
+
+/// What iptables is rewritten from: it has no elements to add or remove.
+#[derive(Default)]
+struct Known {
+    networks: Vec<Network>,
+    endpoints: Vec<Endpoint>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -137,8 +147,15 @@ impl Host {
             source,
         })?;
         let firewall = match options.firewall {
-            Firewall::Nftables => Backend::Nftables(Mutex::new(Nft::open()?)),
-            Firewall::Iptables => return missing("firewall backend iptables"),
+            Firewall::Nftables => {
+                let tables = Tables {
+                    nft: Nft::open()?,
+                    bridges: Vec::new(),
+                    let_through: Vec::new(),
+                };
+                Backend::Nftables(Mutex::new(tables))
+            }
+            Firewall::Iptables => Backend::Iptables(Mutex::default()),
             Firewall::None => Backend::None,
         };
         let facts = HostFacts {
@@ -276,6 +293,7 @@ impl Host {
             }),
             NetPlan::Interface(plan) => {
                 let sandbox = self.sandbox(key)?;
+                self.let_through()?;
                 apply::connect(&mut lock(&self.route), &sandbox, &plan, &facts)
             }
         }
@@ -331,21 +349,63 @@ impl Host {
             .filter(move |family| ipv6 || *family == Family::Ip)
     }
 
-    /// Writes the whole firewall of this daemon, in one transaction. For boot, and after networks were made or removed.
-    pub fn sync_firewall(&self, networks: &[Network], endpoints: &[Endpoint]) -> Result<()> {
+    fn rules(&self, networks: &[Network], endpoints: &[Endpoint]) -> Ruleset {
         let ipv6 = self.facts.ipv6 && self.options.ip6tables;
-        let rules = firewall::ruleset(
+        firewall::ruleset(
             networks,
             endpoints,
             &FirewallOptions {
                 table: self.table(),
                 ipv6,
             },
-        );
+        )
+    }
+
+    /// Writes the whole firewall of this daemon, in one transaction. For boot, and after networks were made or removed.
+    pub fn sync_firewall(&self, networks: &[Network], endpoints: &[Endpoint]) -> Result<()> {
+        let rules = self.rules(networks, endpoints);
         match &self.firewall {
-            Backend::Nftables(nft) => lock(nft).replace(&rules),
+            Backend::Nftables(tables) => {
+                let mut tables = lock(tables);
+                let bridges = networks
+                    .iter()
+                    .filter(|n| n.driver == "bridge")
+                    .map(|n| n.bridge.clone());
+                tables.bridges = bridges.collect();
+                tables.nft.replace(&rules)?;
+                self.families()
+                    .try_for_each(|family| tables.sync_forward(family, &self.comment()))
+            }
+            Backend::Iptables(known) => {
+                // Held while the program runs, so that the last writer wrote the last state.
+                let mut known = lock(known);
+                *known = Known {
+                    networks: networks.to_vec(),
+                    endpoints: endpoints.to_vec(),
+                };
+                iptables::apply(&rules)
+            }
             Backend::None => Ok(()),
         }
+    }
+
+    /// The mark on rules of ours in other people's chains.
+    fn comment(&self) -> String {
+        bridge::alias(&self.options.instance)
+    }
+
+    /// A dockerd may have come after us and closed FORWARD: looked at before each new interface, 20 microseconds.
+    fn let_through(&self) -> Result<()> {
+        let Backend::Nftables(tables) = &self.firewall else {
+            return Ok(());
+        };
+        let mut tables = lock(tables);
+        for family in self.families() {
+            if !tables.let_through.contains(&family) && tables.nft.forward_drops(family)? {
+                tables.sync_forward(family, &self.comment())?;
+            }
+        }
+        Ok(())
     }
 
     fn elements(
@@ -365,17 +425,21 @@ impl Host {
     pub fn publish(&self, network: &Network, endpoint: &Endpoint) -> Result<()> {
         let elements = self.elements(network, endpoint);
         match &self.firewall {
-            Backend::Nftables(nft) => {
-                let mut nft = lock(nft);
+            Backend::Nftables(tables) => {
+                let nft = &mut lock(tables).nft;
                 match nft.add(&self.table(), &elements) {
                     // The port is ours by reservation, so an element with another value is what a crash left.
                     Err(error) if error.errno() == Some(libc::EEXIST) => {
-                        remove_each(&mut nft, &self.table(), &elements)?;
+                        remove_each(nft, &self.table(), &elements)?;
                         nft.add(&self.table(), &elements)
                     }
                     other => other,
                 }
             }
+            Backend::Iptables(known) => self.change_known(known, &elements, |endpoints| {
+                endpoints.retain(|known| known.id != endpoint.id);
+                endpoints.push(endpoint.clone());
+            }),
             Backend::None => Ok(()),
         }
     }
@@ -384,16 +448,35 @@ impl Host {
     pub fn unpublish(&self, network: &Network, endpoint: &Endpoint) -> Result<()> {
         let elements = self.elements(network, endpoint);
         match &self.firewall {
-            Backend::Nftables(nft) => {
-                let mut nft = lock(nft);
+            Backend::Nftables(tables) => {
+                let nft = &mut lock(tables).nft;
                 match nft.remove(&self.table(), &elements) {
                     Err(error) if error.errno() == Some(libc::ENOENT) => {
-                        remove_each(&mut nft, &self.table(), &elements)
+                        remove_each(nft, &self.table(), &elements)
                     }
                     other => other,
                 }
             }
+            Backend::Iptables(known) => self.change_known(known, &elements, |endpoints| {
+                endpoints.retain(|known| known.id != endpoint.id)
+            }),
             Backend::None => Ok(()),
+        }
+    }
+
+    /// Rewrites iptables, unless the endpoint has nothing in it.
+    fn change_known(
+        &self,
+        known: &Mutex<Known>,
+        elements: &[(Family, &'static str, Element)],
+        change: impl FnOnce(&mut Vec<Endpoint>),
+    ) -> Result<()> {
+        let mut known = lock(known);
+        change(&mut known.endpoints);
+        if elements.is_empty() {
+            Ok(())
+        } else {
+            iptables::apply(&self.rules(&known.networks, &known.endpoints))
         }
     }
 
@@ -446,7 +529,20 @@ impl Host {
     /// Removes this daemon's firewall tables. With `remove_network` and `remove_sandbox` of everything known, nothing is left on the host.
     pub fn remove_firewall(&self) -> Result<()> {
         match &self.firewall {
-            Backend::Nftables(nft) => lock(nft).remove_tables(&self.table()),
+            Backend::Nftables(tables) => {
+                let mut tables = lock(tables);
+                tables.bridges.clear();
+                let mut errors: Vec<Error> = self
+                    .families()
+                    .filter_map(|family| tables.sync_forward(family, &self.comment()).err())
+                    .collect();
+                errors.extend(tables.nft.remove_tables(&self.table()).err());
+                Error::collect(errors)
+            }
+            Backend::Iptables(known) => {
+                *lock(known) = Known::default();
+                iptables::remove(&self.rules(&[], &[]))
+            }
             Backend::None => Ok(()),
         }
     }
@@ -460,6 +556,17 @@ impl Host {
             .filter(|link| link.index != 1)
             .map(|link| link.stats)
             .collect())
+    }
+}
+
+impl Tables {
+    fn sync_forward(&mut self, family: Family, comment: &str) -> Result<()> {
+        self.nft.sync_forward(family, comment, &self.bridges)?;
+        self.let_through.retain(|known| *known != family);
+        if self.nft.forward_drops(family)? {
+            self.let_through.push(family);
+        }
+        Ok(())
     }
 }
 

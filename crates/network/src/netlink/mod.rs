@@ -3,6 +3,7 @@
 //! `route` builds rtnetlink(7) requests on it, `nft` nf_tables ones. The kernel handles a request inside sendmsg(2), so every
 //! acknowledgement is queued when `send` returns, and nothing here ever waits.
 
+mod forward;
 pub(crate) mod nft;
 pub(crate) mod route;
 
