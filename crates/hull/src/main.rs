@@ -4,34 +4,52 @@
 
 mod init;
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use hull_daemon::Personality;
 
 fn main() {
-    let mut args = std::env::args_os();
-    let program = args.next().unwrap_or_default();
-    let name = Path::new(&program)
-        .file_name()
-        .and_then(|n| n.to_str())
-        .unwrap_or("hull")
-        .to_owned();
-    let args: Vec<String> = match args.map(std::ffi::OsString::into_string).collect() {
-        Ok(args) => args,
-        Err(bad) => {
-            eprintln!("{name}: an argument is not valid UTF-8: {bad:?}");
-            std::process::exit(125);
-        }
-    };
-    std::process::exit(dispatch(&name, &args));
+    let args: Vec<OsString> = std::env::args_os().collect();
+    std::process::exit(dispatch(args));
 }
 
 /// Runs what the name or the first argument asks for; returns the exit code.
-fn dispatch(name: &str, args: &[String]) -> i32 {
-    match (name, args.first().map(String::as_str)) {
-        ("dockerd", _) => hull_daemon::main(args, Personality::Dockerd),
-        (_, Some("daemon")) => hull_daemon::main(&args[1..], Personality::Hull),
-        (_, Some("init")) => init::main(&args[1..]),
-        _ => hull_cli::main(name, args),
+fn dispatch(mut args: Vec<OsString>) -> i32 {
+    let name = args
+        .first()
+        .and_then(|program| Path::new(program).file_name()?.to_str())
+        .unwrap_or("hull")
+        .to_owned();
+    let first = args.get(1).and_then(|arg| arg.to_str());
+    match (name.as_str(), first) {
+        ("runc" | "hull-runtime", _) => hull_runtime::cli_main(args),
+        (_, Some("runtime")) => {
+            args.remove(1);
+            hull_runtime::cli_main(args)
+        }
+        ("dockerd", _) => texts(&args[1..], |args| {
+            hull_daemon::main(args, Personality::Dockerd)
+        }),
+        (_, Some("daemon")) => texts(&args[2..], |args| {
+            hull_daemon::main(args, Personality::Hull)
+        }),
+        (_, Some("init")) => texts(&args[2..], init::main),
+        _ => texts(args.get(1..).unwrap_or_default(), |args| {
+            hull_cli::main(&name, args)
+        }),
+    }
+}
+
+/// Calls `run` with the arguments as text.
+fn texts(args: &[OsString], run: impl FnOnce(&[String]) -> i32) -> i32 {
+    let texts: Result<Vec<String>, OsString> =
+        args.iter().map(|arg| arg.clone().into_string()).collect();
+    match texts {
+        Ok(texts) => run(&texts),
+        Err(bad) => {
+            eprintln!("hull: an argument is not valid UTF-8: {}", bad.display());
+            125
+        }
     }
 }
