@@ -28,6 +28,9 @@ pub enum Error {
     /// No image of this name or id.
     #[error("No such image: {0}")]
     NoSuchImage(String),
+    /// Nothing to push under this name. Docker's sentence.
+    #[error("{0}")]
+    NoSuchTag(String),
     /// An id prefix that several images share.
     #[error("multiple IDs found with provided prefix: {0}")]
     AmbiguousId(String),
@@ -144,6 +147,7 @@ impl Error {
         use hull_store::Error as Store;
         match self {
             Error::NoSuchImage(_)
+            | Error::NoSuchTag(_)
             | Error::PullDenied { .. }
             | Error::ManifestUnknown(..)
             | Error::RepositoryUnknown { .. }

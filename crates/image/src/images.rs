@@ -82,7 +82,7 @@ impl Images {
             for record in images::records(tx)? {
                 list.push(assemble(tx, record)?);
             }
-            list.sort_by(|a: &Image, b: &Image| b.config.created_at().cmp(&a.config.created_at()));
+            list.sort_by_key(|image: &Image| std::cmp::Reverse(image.config.created_at()));
             Ok(list)
         })
     }

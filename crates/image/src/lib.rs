@@ -5,6 +5,7 @@
 //! millisecond. Containers are unknown here: who removes an image says which containers use it.
 #![forbid(unsafe_code)]
 
+mod commit;
 mod error;
 mod images;
 mod import;
@@ -13,8 +14,10 @@ mod load;
 mod locks;
 mod progress;
 mod pull;
+mod push;
 mod registry;
 mod remove;
+mod save;
 mod types;
 mod unpack;
 

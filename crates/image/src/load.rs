@@ -73,16 +73,16 @@ impl Images {
         progress: &ProgressSink,
     ) -> Result<Vec<Loaded>> {
         let lease = Lease::new(self)?;
-        let archive = self.take_in(input, &lease)?;
-        let outcome = self.load_archive(&archive, options, progress);
-        if outcome.is_err() {
-            // What was taken in has no row yet: no collection would find it.
-            self.forget(archive.files.values().map(|(digest, _)| digest))?;
-        }
+        let mut archive = Archive {
+            files: HashMap::new(),
+            links: HashMap::new(),
+        };
+        let taken = self.take_in(input, &lease, &mut archive);
+        let outcome = taken.and_then(|()| self.load_archive(&archive, options, progress));
         drop(lease);
-        let kept = outcome?;
+        // What no image took has no row: no collection would find it.
         self.forget(archive.files.values().map(|(digest, _)| digest))?;
-        Ok(kept)
+        outcome
     }
 
     fn load_archive(
@@ -104,17 +104,18 @@ impl Images {
     }
 
     /// Stores every file of the archive as content.
-    fn take_in(&self, input: impl Read + Send + 'static, lease: &Lease) -> Result<Archive> {
+    fn take_in(
+        &self,
+        input: impl Read + Send + 'static,
+        lease: &Lease,
+        archive: &mut Archive,
+    ) -> Result<()> {
         let stream = |source| Error::Stream {
             operation: "read the archive",
             source,
         };
         let (_, plain) = decompress_detect(input).map_err(stream)?;
         let mut reader = Reader::new(BufReader::with_capacity(BUFFER_LEN, plain));
-        let mut archive = Archive {
-            files: HashMap::new(),
-            links: HashMap::new(),
-        };
         let mut entry = Entry::default();
         while reader.next(&mut entry)? {
             let path = clean(&entry.path)?;
@@ -141,7 +142,7 @@ impl Images {
                 Kind::Directory | Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => {}
             }
         }
-        Ok(archive)
+        Ok(())
     }
 
     fn take_in_file<R: std::io::BufRead>(

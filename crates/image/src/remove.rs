@@ -30,12 +30,11 @@ impl Images {
             let id = resolve_id(tx, name)?;
             let image = load(tx, &id)?.ok_or_else(|| Error::NoSuchImage(name.to_owned()))?;
             let by_id = is_id_prefix(&image.id, name);
-            let outcome = if by_id {
+            if by_id {
                 by_image_id(tx, &image, force, users, &mut removed)
             } else {
                 by_name(tx, &image, name, force, users, &mut removed)
-            };
-            outcome
+            }
         })?;
         if gone && prune {
             removed.extend(self.collect()?.0.into_iter().map(Removed::Deleted));

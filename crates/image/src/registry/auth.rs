@@ -90,7 +90,7 @@ fn secret(text: &str) -> Result<HeaderValue> {
 }
 
 /// The challenge to answer: bearer before basic.
-pub(super) fn choose<'c>(challenges: &'c [AuthChallenge]) -> Option<&'c AuthChallenge> {
+pub(super) fn choose(challenges: &[AuthChallenge]) -> Option<&AuthChallenge> {
     let of = |scheme: AuthScheme| {
         challenges
             .iter()

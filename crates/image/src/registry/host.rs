@@ -9,8 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use hull_oci::distribution::{AuthChallenge, AuthScheme, ErrorBody};
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, WWW_AUTHENTICATE};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, WWW_AUTHENTICATE,
+};
 use reqwest::{Method, Response, Url};
+use tokio::sync::mpsc;
 
 use super::auth::{Tokens, basic, bearer, choose, fetch_token};
 use super::tls;
@@ -181,6 +184,46 @@ impl Host {
             reason: "unauthorized: the registry refuses every token that its token server gives"
                 .to_owned(),
         })
+    }
+
+    /// Puts a streamed body to an address that the registry gave. It cannot be sent twice: the credentials are those that
+    /// the request before was accepted with.
+    pub async fn upload(
+        &self,
+        location: &str,
+        size: u64,
+        mut body: mpsc::Receiver<Bytes>,
+        auth: Option<&Auth>,
+        scope: &str,
+    ) -> Result<Response> {
+        let url = Url::parse(location)
+            .map_err(|_| Error::Invalid(format!("invalid address {location:?}")))?;
+        let user = auth.map_or("", |auth| auth.username.as_str());
+        let chunks = futures_util::stream::poll_fn(move |context| {
+            body.poll_recv(context)
+                .map(|chunk| chunk.map(Ok::<_, io::Error>))
+        });
+        let mut request = self
+            .http
+            .put(url.clone())
+            .header(CONTENT_LENGTH, size)
+            .header(CONTENT_TYPE, "application/octet-stream")
+            .body(reqwest::Body::wrap_stream(chunks));
+        let own = self.schemes.iter().any(|scheme| {
+            Url::parse(&format!("{scheme}://{}/", self.name))
+                .is_ok_and(|own| own.origin() == url.origin())
+        });
+        let authorization = match auth.and_then(|auth| auth.registry_token.as_deref()) {
+            Some(token) => Some(bearer(token)?),
+            None => self.tokens.get(scope, user),
+        };
+        if let Some(authorization) = authorization.filter(|_| own) {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        request
+            .send()
+            .await
+            .map_err(|error| request_error("Put", &url, &error))
     }
 
     /// A refresh token for login, where the registry's token server gives one.

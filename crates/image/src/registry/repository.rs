@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hull_oci::distribution::TagList;
 use hull_oci::image::{DOCUMENT_LEN_MAX, media_type};
 use hull_oci::{Digest, Reference};
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Method, Response};
+use tokio::sync::mpsc;
 
 use super::Access;
 use super::host::{Host, Request, error_reason, read_bounded, registry_error};
@@ -67,6 +69,19 @@ impl Repository {
         let scope = self.access.scope(self.path());
         self.registry()
             .send(request, self.auth.as_ref(), &scope)
+            .await
+    }
+
+    /// Completes an upload at `location` with a streamed body of `size` bytes.
+    pub async fn upload(
+        &self,
+        location: &str,
+        size: u64,
+        body: mpsc::Receiver<Bytes>,
+    ) -> Result<Response> {
+        let scope = self.access.scope(self.path());
+        self.registry()
+            .upload(location, size, body, self.auth.as_ref(), &scope)
             .await
     }
 

@@ -113,7 +113,7 @@ fn absent(filesystem: &str, without: &str) -> String {
 }
 
 fn backing(path: &Path) -> i64 {
-    statfs(path).map_or(0, |stat| stat.f_type as i64)
+    statfs(path).map_or(0, |stat| stat.f_type)
 }
 
 /// The backing file system's name as `docker info` prints it.

@@ -1,0 +1,314 @@
+//! Pushing: blobs that the repository lacks are mounted from where the registry has them, or sent, several at once; then
+//! the manifest, bit for bit as it is here.
+
+use std::io::Read;
+
+use hull_oci::image::is_foreign;
+use hull_oci::{Descriptor, Digest, Reference};
+use hull_state::images;
+use reqwest::header::LOCATION;
+use reqwest::{Method, Response};
+use tokio::task::JoinSet;
+
+use crate::images::Images;
+use crate::lease::Lease;
+use crate::progress::ProgressSink;
+use crate::pull::blocking;
+use crate::registry::{Access, Repository, Request};
+use crate::types::{PushOptions, PushOutcome};
+use crate::{Error, Result};
+
+/// Piece of a blob that is read at once.
+const CHUNK_LEN: usize = 256 * 1024;
+/// Pieces between the disk and the network.
+const QUEUE_CHUNKS: usize = 4;
+
+impl Images {
+    /// Pushes an image under its name; a repository without a tag pushes all its tags.
+    ///
+    /// # Errors
+    /// Docker's sentences: an unknown image, or what the registry refuses.
+    pub async fn push(
+        &self,
+        reference: &Reference,
+        options: &PushOptions,
+        progress: &ProgressSink,
+    ) -> Result<Vec<PushOutcome>> {
+        if reference.digest.is_some() {
+            return Err(Error::Invalid("cannot push a digest reference".to_owned()));
+        }
+        let repository =
+            self.inner
+                .client
+                .repository(reference, options.auth.as_ref(), Access::Push)?;
+        progress
+            .state(
+                None,
+                format!("The push refers to repository [{}]", reference.name()),
+            )
+            .await;
+        let names = match &reference.tag {
+            Some(_) => vec![reference.clone()],
+            None => self.tags_in(reference)?,
+        };
+        if names.is_empty() {
+            let familiar = reference.familiar_name();
+            return Err(Error::NoSuchTag(format!(
+                "An image does not exist locally with the tag: {familiar}"
+            )));
+        }
+        let mut outcomes = Vec::new();
+        for name in names {
+            outcomes.push(self.push_tag(&repository, &name, progress).await?);
+        }
+        Ok(outcomes)
+    }
+
+    fn tags_in(&self, reference: &Reference) -> Result<Vec<Reference>> {
+        let names = self.options().db.read(images::names)?;
+        let parsed = names
+            .iter()
+            .filter_map(|name| Reference::parse_normalized(&name.name).ok());
+        Ok(parsed
+            .filter(|name| name.name() == reference.name())
+            .collect())
+    }
+
+    async fn push_tag(
+        &self,
+        repository: &Repository,
+        name: &Reference,
+        progress: &ProgressSink,
+    ) -> Result<PushOutcome> {
+        let known = self
+            .options()
+            .db
+            .read(|tx| images::name(tx, &name.to_string()))?;
+        let known = known.ok_or_else(|| {
+            Error::NoSuchTag(format!(
+                "An image does not exist locally with the tag: {}",
+                name.familiar_name()
+            ))
+        })?;
+        let image = self.resolve(&known.image_id)?;
+        let (bytes, manifest) = self.manifest_of(&image)?;
+        let blobs: Vec<Descriptor> = manifest
+            .layers
+            .iter()
+            .chain([&manifest.config])
+            .cloned()
+            .collect();
+        let lease = Lease::new(self)?;
+        let held: Vec<&Digest> = blobs
+            .iter()
+            .map(|blob| &blob.digest)
+            .chain([&image.target.digest])
+            .collect();
+        lease.hold(&held, &[])?;
+        let config = manifest.config.digest.clone();
+        self.push_blobs(repository, &blobs, &config, progress)
+            .await?;
+        let tag = name.tag.clone().unwrap_or_default();
+        let media_type = manifest.media_type.unwrap_or(image.target.media_type);
+        let mut request = Request::new(
+            Method::PUT,
+            format!("/v2/{}/manifests/{tag}", repository.path()),
+        )
+        .header("content-type", &media_type)?;
+        request.body = bytes.into();
+        let size = request.body.len() as u64;
+        let response = repository.send(&request).await?;
+        if !response.status().is_success() {
+            return Err(repository.failure(response, false).await);
+        }
+        let digest = image.target.digest;
+        self.options().db.write(|tx| {
+            images::put_repo_digest(tx, &name.name(), &digest.to_string(), &known.image_id)
+        })?;
+        progress
+            .state(None, format!("{tag}: digest: {digest} size: {size}"))
+            .await;
+        Ok(PushOutcome { tag, digest, size })
+    }
+
+    async fn push_blobs(
+        &self,
+        repository: &Repository,
+        blobs: &[Descriptor],
+        config: &Digest,
+        progress: &ProgressSink,
+    ) -> Result<()> {
+        let mut tasks: JoinSet<Result<()>> = JoinSet::new();
+        let mut seen = std::collections::BTreeSet::new();
+        for blob in blobs {
+            if is_foreign(&blob.media_type) || !seen.insert(blob.digest.clone()) {
+                continue;
+            }
+            let quiet = blob.digest == *config;
+            let progress = if quiet {
+                ProgressSink::none()
+            } else {
+                progress.clone()
+            };
+            progress.state(Some(blob.digest.short()), "Preparing").await;
+            let (images, repository, blob) = (self.clone(), repository.clone(), blob.clone());
+            tasks.spawn(async move { images.push_blob(&repository, &blob, &progress).await });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.map_err(|error| Error::Invalid(format!("a layer's task failed: {error}")))??;
+        }
+        Ok(())
+    }
+
+    async fn push_blob(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        progress: &ProgressSink,
+    ) -> Result<()> {
+        let id = blob.digest.short();
+        let permits = self.inner.uploads.clone();
+        let permit = permits.acquire_owned().await;
+        let _permit =
+            permit.map_err(|_| Error::Invalid("the service is shutting down".to_owned()))?;
+        let head = Request::new(
+            Method::HEAD,
+            format!("/v2/{}/blobs/{}", repository.path(), blob.digest),
+        );
+        let response = repository.send(&head).await?;
+        if response.status().is_success() {
+            progress.state(Some(id), "Layer already exists").await;
+            return Ok(());
+        }
+        let mut path = format!("/v2/{}/blobs/uploads/", repository.path());
+        let source = self.mountable(repository, &blob.digest)?;
+        if let Some(source) = &source {
+            path = format!("{path}?mount={}&from={source}", blob.digest);
+        }
+        let response = repository.send(&Request::new(Method::POST, path)).await?;
+        match response.status().as_u16() {
+            201 => {
+                let from = source.unwrap_or_default();
+                progress
+                    .state(Some(id), format!("Mounted from {from}"))
+                    .await;
+                return Ok(());
+            }
+            202 => {}
+            _ => return Err(repository.failure(response, false).await),
+        }
+        let location = upload_location(&response, &blob.digest)?;
+        drop(response);
+        self.send_blob(repository, blob, &location, progress)
+            .await?;
+        progress.state(Some(id), "Pushed").await;
+        Ok(())
+    }
+
+    /// Another repository of the same registry that is known to have the blob.
+    fn mountable(&self, repository: &Repository, blob: &Digest) -> Result<Option<String>> {
+        let domain = &repository.reference.domain;
+        let found = self.options().db.read(|tx| {
+            let mut sources = Vec::new();
+            for (name, digest, _) in images::repo_digests(tx)? {
+                let Some(path) = name
+                    .strip_prefix(domain.as_str())
+                    .and_then(|rest| rest.strip_prefix('/'))
+                else {
+                    continue;
+                };
+                if path != repository.path()
+                    && hull_state::content::children(tx, &digest)?.contains(&blob.to_string())
+                {
+                    sources.push(path.to_owned());
+                }
+            }
+            Ok(sources)
+        })?;
+        Ok(found.into_iter().next())
+    }
+
+    /// Sends a blob in one request, streamed from the disk.
+    async fn send_blob(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        location: &str,
+        progress: &ProgressSink,
+    ) -> Result<()> {
+        let id = blob.digest.short();
+        let attempts = self.options().max_download_attempts;
+        let mut delay = self.options().registries.retry_delay;
+        for attempt in 1.. {
+            let (sender, receiver) = tokio::sync::mpsc::channel(QUEUE_CHUNKS);
+            let file = self.options().content.get(&blob.digest)?;
+            let (progress, total, name) = (progress.clone(), blob.size, id.to_owned());
+            let reading = tokio::spawn(blocking(move || {
+                read_chunks(file, &sender, &progress, &name, total)
+            }));
+            let sent = repository.upload(location, blob.size, receiver).await;
+            let read = reading
+                .await
+                .map_err(|error| Error::Invalid(format!("reading failed: {error}")))?;
+            match sent {
+                Ok(response) if response.status() == 201 => return read,
+                Ok(response) if response.status().as_u16() < 500 || attempt >= attempts => {
+                    return Err(repository.failure(response, false).await);
+                }
+                Err(error) if attempt >= attempts || !matches!(error, Error::Request { .. }) => {
+                    return Err(error);
+                }
+                Ok(_) | Err(_) => {}
+            }
+            tokio::time::sleep(delay).await;
+            delay *= 2;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a file into the queue. A reader that is gone is the upload's failure, not ours.
+fn read_chunks(
+    mut file: std::fs::File,
+    sender: &tokio::sync::mpsc::Sender<bytes::Bytes>,
+    progress: &ProgressSink,
+    id: &str,
+    total: u64,
+) -> Result<()> {
+    let mut done = 0;
+    loop {
+        let mut chunk = vec![0; CHUNK_LEN];
+        let count = file.read(&mut chunk).map_err(|source| Error::Stream {
+            operation: "read a blob",
+            source,
+        })?;
+        if count == 0 {
+            return Ok(());
+        }
+        chunk.truncate(count);
+        if sender.blocking_send(chunk.into()).is_err() {
+            return Ok(());
+        }
+        done += count as u64;
+        progress.count(id, "Pushing", done, Some(total));
+    }
+}
+
+/// The address that completes an upload in one request.
+fn upload_location(response: &Response, digest: &Digest) -> Result<String> {
+    let location = response
+        .headers()
+        .get(LOCATION)
+        .and_then(|value| value.to_str().ok());
+    let location = location.ok_or_else(|| {
+        Error::Invalid("the registry began an upload without a location".to_owned())
+    })?;
+    let mut url = response.url().join(location).map_err(|_| {
+        Error::Invalid(format!(
+            "the registry's upload location is invalid: {location:?}"
+        ))
+    })?;
+    url.query_pairs_mut()
+        .append_pair("digest", &digest.to_string());
+    Ok(url.to_string())
+}

@@ -1,0 +1,231 @@
+//! Saving: one archive that is an OCI layout and, by `manifest.json`, a Docker archive too, as `docker save` has written
+//! since version 25. Blobs go in as they are stored, so that what is loaded again is bit-identical.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+
+use hull_oci::{Descriptor, Digest, Index, Reference};
+use hull_store::layer::tar::{Entry, Kind, Writer};
+use serde::Serialize;
+
+use crate::images::Images;
+use crate::lease::Lease;
+use crate::types::Image;
+use crate::{Error, Result};
+
+const BUFFER_LEN: usize = 256 * 1024;
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ArchiveImage {
+    config: String,
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+/// An image to save, and the names that it was asked for by.
+struct Wanted {
+    image: Image,
+    names: Vec<Reference>,
+}
+
+impl Images {
+    /// Writes the images as a tar stream and gives the output back. A repository without a tag means all its tags; an id
+    /// is saved without names. Blocks.
+    ///
+    /// # Errors
+    /// Those of [`Images::resolve`]; [`Error::Stream`] for the output's.
+    pub fn save<W: Write>(&self, names: &[String], out: W) -> Result<W> {
+        let lease = Lease::new(self)?;
+        let wanted = self.wanted(names)?;
+        let mut archive = Vec::new();
+        let mut entries = Vec::new();
+        let mut blobs: BTreeMap<Digest, u64> = BTreeMap::new();
+        for Wanted { image, names } in &wanted {
+            let (_, manifest) = self.manifest_of(image)?;
+            blobs.insert(image.target.digest.clone(), image.target.size);
+            for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
+                blobs.insert(blob.digest.clone(), blob.size);
+            }
+            archive.push(ArchiveImage {
+                config: blob_path(&manifest.config.digest),
+                repo_tags: Some(names.iter().map(Reference::familiar).collect())
+                    .filter(|tags: &Vec<_>| !tags.is_empty()),
+                layers: manifest
+                    .layers
+                    .iter()
+                    .map(|layer| blob_path(&layer.digest))
+                    .collect(),
+            });
+            entries.extend(index_entries(image, names));
+        }
+        lease.hold(&blobs.keys().collect::<Vec<_>>(), &[])?;
+        let stream = |source| Error::Stream {
+            operation: "write the archive",
+            source,
+        };
+        let json = |error: serde_json::Error| Error::Invalid(error.to_string());
+        let mut tar = Writer::new(out);
+        for dir in directories(&blobs) {
+            tar.member(&member(&dir, Kind::Directory, 0))
+                .map_err(stream)?;
+        }
+        for (digest, size) in &blobs {
+            self.save_blob(&mut tar, digest, *size)?;
+        }
+        let documents = [
+            (
+                "index.json",
+                serde_json::to_vec(&Index::new(entries)).map_err(json)?,
+            ),
+            ("manifest.json", serde_json::to_vec(&archive).map_err(json)?),
+            ("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
+        ];
+        for (name, bytes) in documents {
+            tar.member(&member(name, Kind::File, bytes.len() as u64))
+                .map_err(stream)?;
+            tar.data(&bytes).map_err(stream)?;
+        }
+        tar.finish().map_err(stream)
+    }
+
+    fn save_blob<W: Write>(&self, tar: &mut Writer<W>, digest: &Digest, size: u64) -> Result<()> {
+        let stream = |source| Error::Stream {
+            operation: "write the archive",
+            source,
+        };
+        let actual = self.options().content.size(digest)?;
+        if actual != size {
+            return Err(hull_store::Error::SizeMismatch {
+                expected: size,
+                actual,
+            }
+            .into());
+        }
+        let mut file = self.options().content.get(digest)?;
+        tar.member(&member(&blob_path(digest), Kind::File, size))
+            .map_err(stream)?;
+        let mut buffer = vec![0; BUFFER_LEN];
+        loop {
+            match file.read(&mut buffer).map_err(|source| Error::Stream {
+                operation: "read a blob",
+                source,
+            })? {
+                0 => return Ok(()),
+                count => tar.data(&buffer[..count]).map_err(stream)?,
+            }
+        }
+    }
+
+    fn wanted(&self, names: &[String]) -> Result<Vec<Wanted>> {
+        let mut wanted: Vec<Wanted> = Vec::new();
+        for name in names {
+            let repository = Reference::parse_normalized(name)
+                .ok()
+                .filter(Reference::is_name_only);
+            let whole = match repository {
+                Some(repository) => self.tags_of(&repository)?,
+                None => Vec::new(),
+            };
+            let found = match whole.is_empty() {
+                true => vec![(self.resolve(name)?, self.name_asked(name)?)],
+                false => whole,
+            };
+            for (image, tag) in found {
+                match wanted.iter_mut().find(|other| other.image.id == image.id) {
+                    Some(other) => other.names.extend(tag),
+                    None => wanted.push(Wanted {
+                        image,
+                        names: tag.into_iter().collect(),
+                    }),
+                }
+            }
+        }
+        for one in &mut wanted {
+            one.names.sort();
+            one.names.dedup();
+        }
+        Ok(wanted)
+    }
+
+    /// All images that have a tag in the repository.
+    fn tags_of(&self, repository: &Reference) -> Result<Vec<(Image, Option<Reference>)>> {
+        let mut found = Vec::new();
+        for image in self.list()? {
+            for name in image
+                .names
+                .iter()
+                .filter(|name| name.name() == repository.name())
+            {
+                found.push((image.clone(), Some(name.clone())));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The name, if the image was asked for by one with a tag.
+    fn name_asked(&self, text: &str) -> Result<Option<Reference>> {
+        let Ok(reference) = Reference::parse_normalized(text) else {
+            return Ok(None);
+        };
+        let reference = reference.with_default_tag();
+        if reference.digest.is_some() {
+            return Ok(None);
+        }
+        let named = self
+            .options()
+            .db
+            .read(|tx| hull_state::images::name(tx, &reference.to_string()))?;
+        Ok(named.map(|_| reference))
+    }
+}
+
+fn blob_path(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
+}
+
+fn directories(blobs: &BTreeMap<Digest, u64>) -> BTreeSet<String> {
+    let algorithms = blobs
+        .keys()
+        .map(|digest| format!("blobs/{}/", digest.algorithm()));
+    std::iter::once("blobs/".to_owned())
+        .chain(algorithms)
+        .collect()
+}
+
+/// A member whose attributes do not depend on this host.
+fn member(path: &str, kind: Kind, size: u64) -> Entry {
+    let mode = if kind == Kind::Directory {
+        0o755
+    } else {
+        0o644
+    };
+    Entry {
+        kind,
+        path: path.as_bytes().to_vec(),
+        mode,
+        size,
+        ..Entry::default()
+    }
+}
+
+/// One entry per name, or one without a name.
+fn index_entries(image: &Image, names: &[Reference]) -> Vec<Descriptor> {
+    let mut plain = image.target.clone();
+    plain.platform = Some(image.config.platform());
+    if names.is_empty() {
+        return vec![plain];
+    }
+    let named = |name: &Reference| {
+        let mut entry = plain.clone();
+        let tag = name.tag.clone().unwrap_or_default();
+        entry
+            .annotations
+            .insert("io.containerd.image.name".to_owned(), name.to_string());
+        entry
+            .annotations
+            .insert("org.opencontainers.image.ref.name".to_owned(), tag);
+        entry
+    };
+    names.iter().map(named).collect()
+}
