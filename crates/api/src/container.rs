@@ -53,7 +53,10 @@ pub struct ContainerConfig {
     /// Moved to the endpoint in API 1.44; still read.
     #[serde(skip_serializing_if = "is_zero")]
     pub mac_address: String,
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub on_build: Vec<String>,
     pub labels: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "is_zero")]
@@ -211,7 +214,10 @@ pub struct FilesystemChange {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct UpdateResponse {
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub warnings: Vec<String>,
 }
 
@@ -219,7 +225,10 @@ pub struct UpdateResponse {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct ContainersPruneReport {
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub containers_deleted: Vec<String>,
     pub space_reclaimed: u64,
 }

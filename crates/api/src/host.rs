@@ -38,9 +38,15 @@ pub struct Resources {
     pub cpuset_cpus: String,
     pub cpuset_mems: String,
     pub devices: Vec<DeviceMapping>,
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub device_cgroup_rules: Vec<String>,
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub device_requests: Vec<DeviceRequest>,
     /// Bytes; gone from API 1.42, still read.
     #[serde(skip_serializing_if = "is_zero")]
@@ -231,7 +237,10 @@ pub struct TmpfsOptions {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct HostOptions {
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub binds: Vec<String>,
     #[serde(rename = "ContainerIDFile")]
     pub container_id_file: String,
@@ -241,7 +250,10 @@ pub struct HostOptions {
     pub restart_policy: RestartPolicy,
     pub auto_remove: bool,
     pub volume_driver: String,
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub volumes_from: Vec<String>,
     /// Height and width.
     pub console_size: [u32; 2],
@@ -261,20 +273,32 @@ pub struct HostOptions {
     pub dns: Vec<String>,
     pub dns_options: Vec<String>,
     pub dns_search: Vec<String>,
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub extra_hosts: Vec<String>,
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub group_add: Vec<String>,
     pub ipc_mode: String,
     pub cgroup: String,
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub links: Vec<String>,
     pub oom_score_adj: i64,
     pub pid_mode: String,
     pub privileged: bool,
     pub publish_all_ports: bool,
     pub readonly_rootfs: bool,
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub security_opt: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub storage_opt: BTreeMap<String, String>,

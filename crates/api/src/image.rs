@@ -20,7 +20,10 @@ pub struct ImageSummary {
     /// Seconds since 1970.
     pub created: i64,
     pub id: String,
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub labels: BTreeMap<String, String>,
     pub parent_id: String,
     pub repo_digests: Vec<String>,
@@ -96,7 +99,10 @@ pub struct HistoryItem {
     pub created_by: String,
     pub id: String,
     pub size: i64,
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub tags: Vec<String>,
 }
 
@@ -114,7 +120,10 @@ pub struct ImageDeleteItem {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct ImagesPruneReport {
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub images_deleted: Vec<ImageDeleteItem>,
     pub space_reclaimed: u64,
 }

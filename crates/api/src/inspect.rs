@@ -38,7 +38,11 @@ pub struct ContainerInspect {
     pub mount_label: String,
     pub process_label: String,
     pub app_armor_profile: String,
-    #[serde(rename = "ExecIDs", serialize_with = "json::null_if_empty")]
+    #[serde(
+        rename = "ExecIDs",
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub exec_ids: Vec<String>,
     pub host_config: HostConfig,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,7 +62,10 @@ pub struct ContainerInspect {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct DriverData {
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub data: BTreeMap<String, String>,
     pub name: String,
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{
     self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess,
     Visitor,
@@ -424,6 +425,18 @@ where
     }
 }
 
+/// Reads null as the zero value, for the fields that [`null_if_empty`] writes: these are then read back by plain serde too.
+///
+/// # Errors
+/// Those of the deserializer.
+pub fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: serde::Deserialize<'de> + Default,
+{
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
 /// `strslice.StrSlice`: a list of strings, or one string for a list of one; null and absent are the empty list.
 pub fn string_or_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     match <Value as serde::Deserialize>::deserialize(deserializer)? {
@@ -481,7 +494,20 @@ pub mod nullable_set {
     use super::BTreeSet;
     use serde::Serializer;
 
-    pub use super::set::deserialize;
+    /// Reads the keys of an object, or null.
+    ///
+    /// # Errors
+    /// Those of the deserializer.
+    pub fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeSet<String>, D::Error> {
+        use serde::Deserialize;
+        let keys =
+            Option::<std::collections::BTreeMap<String, serde::de::IgnoredAny>>::deserialize(
+                deserializer,
+            )?;
+        Ok(keys.unwrap_or_default().into_keys().collect())
+    }
 
     /// Writes `{"a": {}}`, or null.
     ///
@@ -616,5 +642,32 @@ mod tests {
             from_value::<HostConfig>(host).unwrap(),
             HostConfig::default()
         );
+    }
+
+    /// Stored records are read by plain serde too: what is written must be read back without the rules above.
+    #[test]
+    fn plain_serde_reads_what_was_written() {
+        fn check<
+            T: serde::Serialize + serde::de::DeserializeOwned + Default + PartialEq + fmt::Debug,
+        >() {
+            let text = serde_json::to_string(&T::default()).unwrap();
+            assert_eq!(
+                serde_json::from_str::<T>(&text).unwrap(),
+                T::default(),
+                "{text}"
+            );
+        }
+        check::<ContainerConfig>();
+        check::<HostConfig>();
+        check::<crate::network::EndpointSettings>();
+        check::<crate::network::Network>();
+        check::<crate::inspect::ContainerInspect>();
+        check::<crate::inspect::ContainerSummary>();
+        check::<crate::image::ImageInspect>();
+        check::<crate::image::ImageSummary>();
+        check::<crate::volume::Volume>();
+        check::<crate::system::SystemInfo>();
+        check::<crate::stats::ContainerStats>();
+        check::<crate::exec::ExecInspect>();
     }
 }

@@ -57,7 +57,10 @@ pub struct ConfigReference {
 #[serde(default, rename_all = "PascalCase")]
 pub struct Ipam {
     pub driver: String,
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub options: BTreeMap<String, String>,
     pub config: Vec<IpamConfig>,
 }
@@ -156,11 +159,20 @@ pub struct SubnetStatus {
 pub struct EndpointSettings {
     #[serde(rename = "IPAMConfig")]
     pub ipam_config: Option<EndpointIpamConfig>,
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub links: Vec<String>,
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub aliases: Vec<String>,
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub driver_opts: BTreeMap<String, String>,
     pub gw_priority: i64,
     #[serde(rename = "NetworkID")]
@@ -179,7 +191,11 @@ pub struct EndpointSettings {
     pub global_ipv6_address: String,
     #[serde(rename = "GlobalIPv6PrefixLen")]
     pub global_ipv6_prefix_len: i64,
-    #[serde(rename = "DNSNames", serialize_with = "json::null_if_empty")]
+    #[serde(
+        rename = "DNSNames",
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub dns_names: Vec<String>,
 }
 
@@ -215,6 +231,9 @@ pub struct NetworkDisconnectRequest {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct NetworksPruneReport {
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub networks_deleted: Vec<String>,
 }

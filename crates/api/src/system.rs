@@ -131,7 +131,10 @@ pub struct SystemInfo {
     pub cdi_spec_dirs: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub discovered_devices: Vec<DeviceInfo>,
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub warnings: Vec<String>,
 }
 
@@ -141,7 +144,10 @@ pub struct SystemInfo {
 pub struct PluginsInfo {
     pub volume: Vec<String>,
     pub network: Vec<String>,
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub authorization: Vec<String>,
     pub log: Vec<String>,
 }
@@ -373,7 +379,10 @@ fn items<T: Serialize>(verbose: bool, list: &[T]) -> Option<Vec<Value>> {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct BuildPruneReport {
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub caches_deleted: Vec<String>,
     pub space_reclaimed: u64,
 }

@@ -19,11 +19,17 @@ pub struct Volume {
     #[serde(skip_serializing_if = "is_zero")]
     pub created_at: String,
     pub driver: String,
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub labels: BTreeMap<String, String>,
     pub mountpoint: String,
     pub name: String,
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub options: BTreeMap<String, String>,
     pub scope: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -59,7 +65,10 @@ pub struct VolumeCreateRequest {
 #[serde(default, rename_all = "PascalCase")]
 pub struct VolumeListResponse {
     pub volumes: Vec<Volume>,
-    #[serde(serialize_with = "json::null_if_empty")]
+    #[serde(
+        deserialize_with = "json::nullable",
+        serialize_with = "json::null_if_empty"
+    )]
     pub warnings: Vec<String>,
 }
 
