@@ -27,30 +27,32 @@ pub(crate) struct Sandbox {
 impl Sandbox {
     /// Makes a namespace with loopback up and pins it at `path`, which must not exist. On failure nothing is left.
     pub(crate) fn create(path: &Path) -> Result<Sandbox> {
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(path)
-            .map_err(|e| file("create", path, e))?;
-        let made = in_thread(|| {
-            hull_sys::ns::unshare(hull_sys::clone::CLONE_NEWNET).map_err(|errno| {
-                Error::Kernel {
-                    operation: "unshare",
-                    object: "network namespace".to_owned(),
-                    source: io::Error::from_raw_os_error(errno.raw_os_error()),
-                }
-            })?;
-            let sandbox = Sandbox::of_this_thread()?;
-            sandbox.set_up()?;
-            mount_bind(OWN_NAMESPACE, path)
-                .map_err(|e| file("bind network namespace to", path, e.into()))?;
-            Ok(sandbox)
-        });
-        if made.is_err() {
-            // Not mounted, since the mount is the last step: the file is all there is.
-            let _ = fs::remove_file(path);
-        }
-        made
+        pin(path, || {
+            in_thread(|| {
+                hull_sys::ns::unshare(hull_sys::clone::CLONE_NEWNET).map_err(|errno| {
+                    Error::Kernel {
+                        operation: "unshare",
+                        object: "network namespace".to_owned(),
+                        source: io::Error::from_raw_os_error(errno.raw_os_error()),
+                    }
+                })?;
+                Sandbox::set_up_and_mount(path)
+            })
+        })
+    }
+
+    /// Pins a namespace that exists.
+    pub(crate) fn adopt(path: &Path, netns: BorrowedFd<'_>) -> Result<Sandbox> {
+        pin(path, || inside(netns, || Sandbox::set_up_and_mount(path)))
+    }
+
+    /// In a thread of the namespace. Mounting is the last step.
+    fn set_up_and_mount(path: &Path) -> Result<Sandbox> {
+        let sandbox = Sandbox::of_this_thread()?;
+        sandbox.set_up()?;
+        mount_bind(OWN_NAMESPACE, path)
+            .map_err(|e| file("bind network namespace to", path, e.into()))?;
+        Ok(sandbox)
     }
 
     /// A namespace that is pinned already.
@@ -87,6 +89,21 @@ impl Sandbox {
     pub(crate) fn route(&self) -> MutexGuard<'_, Route> {
         self.route.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Makes the file to mount on; removes it again when `mount` fails.
+fn pin(path: &Path, mount: impl FnOnce() -> Result<Sandbox>) -> Result<Sandbox> {
+    let mut options = OpenOptions::new();
+    options
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .map_err(|e| file("create", path, e))?;
+    mount().inspect_err(|_| {
+        if let Err(error) = fs::remove_file(path) {
+            tracing::warn!(%error, path = %path.display(), "cannot undo the making of a sandbox");
+        }
+    })
 }
 
 /// Unpins a namespace. One that is not there is no error.

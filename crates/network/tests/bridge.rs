@@ -607,3 +607,114 @@ fn starting_is_quick() {
         }
     });
 }
+
+#[test]
+fn an_address_used_again_is_reached_at_once() {
+    machine(|| {
+        let dir = tempfile::tempdir().expect("dir");
+        let host = open(dir.path());
+        let net = network(1);
+        host.ensure_network(&net).expect("network");
+        host.sync_firewall(std::slice::from_ref(&net), &[])
+            .expect("firewall");
+        for n in 0..5 {
+            let mut web = endpoint(&net, &format!("web{n}"), 2);
+            web.ports = vec![port(Protocol::Tcp, None, 8080, 80)];
+            let path = start(&host, &net, &mut web);
+            let server = echo_peer(&path, 80, 1);
+            let clock = std::time::Instant::now();
+            assert!(ask("127.0.0.1:8080").is_some());
+            // A lost first packet is sent again after a second.
+            assert!(clock.elapsed().as_millis() < 900, "{:?}", clock.elapsed());
+            server.join().expect("server");
+            stop(&host, &net, &web);
+        }
+    });
+}
+
+#[test]
+fn udp_clients_follow_the_container() {
+    machine(|| {
+        let dir = tempfile::tempdir().expect("dir");
+        let host = open(dir.path());
+        let net = network(1);
+        host.ensure_network(&net).expect("network");
+        host.sync_firewall(std::slice::from_ref(&net), &[])
+            .expect("firewall");
+        let outside = neighbour(&host, "outside");
+        let client = inside(&outside, || {
+            std::net::UdpSocket::bind("0.0.0.0:5555").expect("udp")
+        });
+        // Before the port is open, and on to the second container: the same connection to the kernel.
+        client.send_to(b"x", "192.0.2.1:5300").expect("send");
+        for (name, n) in [("one", 2), ("two", 3)] {
+            let mut end = endpoint(&net, name, n);
+            end.ports = vec![port(Protocol::Udp, None, 5300, 53)];
+            let path = start(&host, &net, &mut end);
+            let udp = inside(&path, || {
+                std::net::UdpSocket::bind("0.0.0.0:53").expect("udp")
+            });
+            udp.set_read_timeout(Some(TIMEOUT)).expect("timeout");
+            client
+                .send_to(name.as_bytes(), "192.0.2.1:5300")
+                .expect("send");
+            let mut buffer = [0; 16];
+            let (length, _) = udp.recv_from(&mut buffer).expect(name);
+            assert_eq!(&buffer[..length], name.as_bytes());
+            stop(&host, &net, &end);
+        }
+    });
+}
+
+#[test]
+fn the_default_route_moves_and_a_foreign_namespace_is_adopted() {
+    machine(|| {
+        let dir = tempfile::tempdir().expect("dir");
+        let host = open(dir.path());
+        let (a, b) = (dual(1), dual(2));
+        for net in [&a, &b] {
+            host.ensure_network(net).expect("network");
+        }
+        let foreign = std::thread::spawn(|| {
+            hull_sys::ns::unshare(hull_sys::clone::CLONE_NEWNET).expect("unshare");
+            std::fs::File::open("/proc/thread-self/ns/net").expect("namespace")
+        });
+        let foreign = foreign.join().expect("thread");
+        let path = host
+            .adopt_sandbox("web", std::os::fd::AsFd::as_fd(&foreign))
+            .expect("adopt");
+        let mut one = endpoint(&a, "web", 2);
+        let mut two = hull_network::Endpoint {
+            default_route: false,
+            ..endpoint(&b, "web", 2)
+        };
+        attach(&host, &a, &mut one);
+        attach(&host, &b, &mut two);
+        assert_eq!(
+            (one.interface.as_str(), two.interface.as_str()),
+            ("eth0", "eth1")
+        );
+        let routes = || {
+            inside(&path, || {
+                ip("route show default") + &ip("-6 route show default")
+            })
+        };
+        assert!(
+            routes().starts_with("default via 10.204.1.1 dev eth0"),
+            "{}",
+            routes()
+        );
+        host.set_default_route("web", &b, &two).expect("move");
+        let after = routes();
+        assert!(
+            after.starts_with("default via 10.204.2.1 dev eth1"),
+            "{after}"
+        );
+        assert!(
+            after.contains("default via fd00:204:2::1 dev eth1"),
+            "{after}"
+        );
+        assert_eq!(after.matches("default").count(), 2, "{after}");
+        host.remove_sandbox("web").expect("remove");
+    });
+}

@@ -1,5 +1,7 @@
 //! Applies a [`NetPlan`]: one interface into one sandbox, all of it or nothing.
 
+use std::net::IpAddr;
+
 use crate::driver::{HostFacts, InterfaceName, InterfacePlan, LinkPlan};
 use crate::error::{Error, Result};
 use crate::host::{Connected, sysctl};
@@ -7,7 +9,7 @@ use crate::netlink::Batch;
 use crate::netlink::route::{CREATE_VETH, End, Link, Route, absence_is_fine};
 use crate::netns::{self, Sandbox};
 
-/// A link of the host that must exist.
+/// A link that must exist.
 fn host_link(host: &mut Route, name: &str) -> Result<Link> {
     host.link(name)?.ok_or_else(|| Error::Kernel {
         operation: "look up link",
@@ -28,13 +30,7 @@ pub(crate) fn connect(
         InterfaceName::Prefix(prefix) => free_name(&mut sandbox.route(), prefix)?,
     };
     create_link(host, sandbox, plan, &name, facts)?;
-    configure(sandbox, plan, &name).inspect_err(|_| {
-        let mut undo = Batch::new();
-        undo.delete_link(&name);
-        if let Err(error) = absence_is_fine(sandbox.route().execute(undo)) {
-            tracing::warn!(%error, "cannot undo the making of a link");
-        }
-    })
+    configure(sandbox, plan, &name).inspect_err(|_| undo_link(&mut sandbox.route(), &name))
 }
 
 /// Deletes the interface; its other end goes with it. An interface that is gone is no error.
@@ -78,7 +74,8 @@ fn create_link(
     match &plan.link {
         LinkPlan::Veth { bridge, isolated } => {
             let bridge = host_link(host, bridge)?;
-            create_veth(host, &bridge, *isolated, facts.ipv6, &end)
+            let name = create_veth(host, &bridge, *isolated, facts.ipv6, &end)?;
+            introduce(host, &bridge, &name, plan).inspect_err(|_| undo_link(host, &name))
         }
         LinkPlan::Macvlan { parent, mode } => {
             let parent = host_link(host, parent)?;
@@ -103,7 +100,7 @@ fn create_veth(
     isolated: bool,
     ipv6: bool,
     peer: &End<'_>,
-) -> Result<()> {
+) -> Result<String> {
     let mut attempt = 1;
     loop {
         let name = veth_name();
@@ -125,16 +122,43 @@ fn create_veth(
             }
             Err(error @ Error::Kernel { operation: CREATE_VETH, .. }) => return Err(error),
             Err(error) => {
-                let mut undo = Batch::new();
-                undo.delete_link(&name);
-                if let Err(error) = absence_is_fine(host.execute(undo)) {
-                    tracing::warn!(%error, "cannot undo the making of a link");
-                }
+                undo_link(host, &name);
                 return Err(error);
             }
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(name),
         }
     }
+}
+
+/// Tells bridge and host where the new container is, so that the first packet finds it.
+fn introduce(host: &mut Route, bridge: &Link, port: &str, plan: &InterfacePlan) -> Result<()> {
+    let Some(mac) = plan.mac else { return Ok(()) };
+    let port = host_link(host, port)?;
+    let mut batch = Batch::new();
+    batch.learned(port.index, mac);
+    for address in &plan.addresses {
+        batch.neighbour(bridge.index, address.addr(), mac);
+    }
+    host.execute(batch)
+}
+
+fn undo_link(route: &mut Route, name: &str) {
+    let mut undo = Batch::new();
+    undo.delete_link(name);
+    if let Err(error) = absence_is_fine(route.execute(undo)) {
+        tracing::warn!(%error, "cannot undo the making of a link");
+    }
+}
+
+/// Leads the default routes over this interface, in place of the ones that are there.
+pub(crate) fn set_gateways(sandbox: &Sandbox, interface: &str, gateways: &[IpAddr]) -> Result<()> {
+    let mut route = sandbox.route();
+    let link = host_link(&mut route, interface)?;
+    let mut batch = Batch::new();
+    for gateway in gateways {
+        batch.replace_default_route(link.index, *gateway);
+    }
+    route.execute(batch)
 }
 
 /// rtnetlink answers EOPNOTSUPP ("Unknown device type") for a kind of link that the kernel was built without.
@@ -158,11 +182,7 @@ fn configure(sandbox: &Sandbox, plan: &InterfacePlan, name: &str) -> Result<Conn
         })?;
     }
     let mut route = sandbox.route();
-    let link = route.link(name)?.ok_or_else(|| Error::Kernel {
-        operation: "look up link",
-        object: name.to_owned(),
-        source: std::io::Error::from_raw_os_error(libc::ENODEV),
-    })?;
+    let link = host_link(&mut route, name)?;
     let mut batch = Batch::new();
     batch.link_up(link.index, name);
     for address in &plan.addresses {

@@ -6,7 +6,8 @@ pub(crate) mod sysctl;
 
 use std::collections::HashMap;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +18,8 @@ use crate::dns;
 use crate::driver::{self, HostFacts, InterfaceName, NetPlan};
 use crate::error::{Error, Result};
 use crate::firewall::{self, Element, Family, FirewallOptions, Ruleset, iptables};
-use crate::model::{Endpoint, MacAddr, Network, PortMapping};
+use crate::model::{Endpoint, MacAddr, Network, PortMapping, Protocol};
+use crate::netlink::conntrack;
 use crate::netlink::nft::{self, Nft};
 use crate::netlink::route::Route;
 use crate::netns::{self, Sandbox};
@@ -244,6 +246,15 @@ impl Host {
         Ok(path)
     }
 
+    /// Pins a namespace that somebody else made (one that belongs to a container's own user namespace cannot be made here), and brings its
+    /// loopback up.
+    pub fn adopt_sandbox(&self, key: &str, netns: BorrowedFd<'_>) -> Result<PathBuf> {
+        let path = self.checked_path(key)?;
+        let sandbox = Sandbox::adopt(&path, netns)?;
+        lock(&self.sandboxes).insert(key.to_owned(), Arc::new(sandbox));
+        Ok(path)
+    }
+
     /// Where the sandbox of that key is pinned.
     pub fn sandbox_path(&self, key: &str) -> PathBuf {
         self.netns_dir.join(key)
@@ -319,6 +330,26 @@ impl Host {
                     endpoint.id
                 ))),
             },
+        }
+    }
+
+    /// Moves the container's default route to this endpoint, e.g. because the one that carried it is to be disconnected.
+    pub fn set_default_route(
+        &self,
+        key: &str,
+        network: &Network,
+        endpoint: &Endpoint,
+    ) -> Result<()> {
+        let endpoint = Endpoint {
+            default_route: true,
+            ..endpoint.clone()
+        };
+        let facts = self.facts_for(network)?;
+        match driver::by_name(&network.driver)?.plan(network, &endpoint, &facts)? {
+            NetPlan::Interface(plan) if !plan.gateways.is_empty() => {
+                apply::set_gateways(&*self.sandbox(key)?, &endpoint.interface, &plan.gateways)
+            }
+            NetPlan::Interface(_) | NetPlan::Nothing => Ok(()),
         }
     }
 
@@ -424,7 +455,7 @@ impl Host {
     /// Opens the endpoint's (resolved) published ports: one map element each.
     pub fn publish(&self, network: &Network, endpoint: &Endpoint) -> Result<()> {
         let elements = self.elements(network, endpoint);
-        match &self.firewall {
+        let done = match &self.firewall {
             Backend::Nftables(tables) => {
                 let nft = &mut lock(tables).nft;
                 match nft.add(&self.table(), &elements) {
@@ -441,13 +472,17 @@ impl Host {
                 endpoints.push(endpoint.clone());
             }),
             Backend::None => Ok(()),
+        };
+        if done.is_ok() {
+            self.forget_udp(endpoint);
         }
+        done
     }
 
     /// Closes them again. Ports that are not open are no error.
     pub fn unpublish(&self, network: &Network, endpoint: &Endpoint) -> Result<()> {
         let elements = self.elements(network, endpoint);
-        match &self.firewall {
+        let done = match &self.firewall {
             Backend::Nftables(tables) => {
                 let nft = &mut lock(tables).nft;
                 match nft.remove(&self.table(), &elements) {
@@ -461,6 +496,29 @@ impl Host {
                 endpoints.retain(|known| known.id != endpoint.id)
             }),
             Backend::None => Ok(()),
+        };
+        self.forget_udp(endpoint);
+        done
+    }
+
+    /// Lets UDP clients of the endpoint's ports begin anew: what the kernel remembers of them was made under other rules. They are reached
+    /// without it too, once they have been silent for a while, so a failure is only logged.
+    fn forget_udp(&self, endpoint: &Endpoint) {
+        let udp = endpoint
+            .ports
+            .iter()
+            .filter(|port| port.protocol == Protocol::Udp);
+        let udp: Vec<(IpAddr, u16)> = udp
+            .filter_map(|port| Some((port.host_ip?, port.host_port)))
+            .collect();
+        for family in self.families() {
+            let of_family = udp
+                .iter()
+                .filter(|(ip, _)| ip.is_ipv4() == (family == Family::Ip))
+                .copied();
+            if let Err(error) = conntrack::forget_udp(family, &of_family.collect::<Vec<_>>()) {
+                tracing::warn!(%error, "UDP clients may not reach a port at once");
+            }
         }
     }
 

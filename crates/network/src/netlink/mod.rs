@@ -3,6 +3,7 @@
 //! `route` builds rtnetlink(7) requests on it, `nft` nf_tables ones. The kernel handles a request inside sendmsg(2), so every
 //! acknowledgement is queued when `send` returns, and nothing here ever waits.
 
+pub(crate) mod conntrack;
 mod forward;
 pub(crate) mod nft;
 pub(crate) mod route;
@@ -71,6 +72,14 @@ impl Batch {
         if let Some(bytes) = self.bytes.get_mut(at..at + 2) {
             let old = u16::from_ne_bytes([bytes[0], bytes[1]]);
             bytes.copy_from_slice(&(old | flags as u16).to_ne_bytes());
+        }
+    }
+
+    /// Replaces the flags of the request being written.
+    fn set_flags(&mut self, flags: i32) {
+        let at = self.open + 6;
+        if let Some(bytes) = self.bytes.get_mut(at..at + 2) {
+            bytes.copy_from_slice(&((flags | libc::NLM_F_REQUEST) as u16).to_ne_bytes());
         }
     }
 

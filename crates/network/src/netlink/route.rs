@@ -286,6 +286,46 @@ impl Batch {
         }
     }
 
+    /// The bridge sends what is for `mac` to this port from now on. A container's address, and with it its MAC, is often that of a
+    /// container that has just gone and whose port still dies.
+    pub(crate) fn learned(&mut self, port: u32, mac: MacAddr) {
+        let header = neighbour_header(libc::AF_BRIDGE, port, libc::NUD_NOARP, libc::NTF_MASTER);
+        let flags = ACK | libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+        self.begin(
+            libc::RTM_NEWNEIGH,
+            flags,
+            &header,
+            "add forwarding entry for",
+            mac.to_string(),
+        );
+        self.attr(libc::NDA_LLADDR, &mac.0);
+    }
+
+    /// The host knows the container by ARP already: taken at once, confirmed with the first packets.
+    pub(crate) fn neighbour(&mut self, link: u32, address: IpAddr, mac: MacAddr) {
+        let (family, bytes) = match address {
+            IpAddr::V4(ip) => (libc::AF_INET, ip.octets().to_vec()),
+            IpAddr::V6(ip) => (libc::AF_INET6, ip.octets().to_vec()),
+        };
+        let header = neighbour_header(family, link, libc::NUD_STALE, 0);
+        let flags = ACK | libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+        self.begin(
+            libc::RTM_NEWNEIGH,
+            flags,
+            &header,
+            "add neighbour",
+            address.to_string(),
+        );
+        self.attr(libc::NDA_DST, &bytes);
+        self.attr(libc::NDA_LLADDR, &mac.0);
+    }
+
+    /// A default route, in place of the one that is there.
+    pub(crate) fn replace_default_route(&mut self, index: u32, gateway: IpAddr) {
+        self.default_route(index, gateway);
+        self.set_flags(ACK | libc::NLM_F_CREATE | libc::NLM_F_REPLACE);
+    }
+
     /// A default route.
     pub(crate) fn default_route(&mut self, index: u32, gateway: IpAddr) {
         let mut header = [0u8; 12];
@@ -308,6 +348,16 @@ impl Batch {
         self.attr(libc::RTA_GATEWAY, &bytes);
         self.u32(libc::RTA_OIF, index);
     }
+}
+
+/// `struct ndmsg`.
+fn neighbour_header(family: i32, link: u32, state: u16, flags: u8) -> [u8; 12] {
+    let mut header = [0u8; 12];
+    header[0] = family as u8;
+    header[4..8].copy_from_slice(&link.to_ne_bytes());
+    header[8..10].copy_from_slice(&state.to_ne_bytes());
+    header[10] = flags;
+    header
 }
 
 /// Family, bytes, prefix length and flags of an address.
