@@ -670,4 +670,72 @@ mod tests {
         check::<crate::stats::ContainerStats>();
         check::<crate::exec::ExecInspect>();
     }
+
+    fn any_json() -> impl proptest::strategy::Strategy<Value = Value> {
+        use proptest::prelude::*;
+        let key = prop::sample::select(vec![
+            "Memory",
+            "memory",
+            "Binds",
+            "Ulimits",
+            "Name",
+            "Soft",
+            "PortBindings",
+            "80/tcp",
+            "HostPort",
+            "Mounts",
+            "Type",
+            "TmpfsOptions",
+            "Options",
+            "Cmd",
+            "Env",
+            "Healthcheck",
+            "Test",
+            "MaskedPaths",
+            "ConsoleSize",
+            "HostConfig",
+            "NetworkingConfig",
+            "EndpointsConfig",
+            "IPAMConfig",
+            "Labels",
+            "Volumes",
+            "RestartPolicy",
+        ]);
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "[a-z0-9/:=]{0,6}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(5, 40, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((key.clone(), inner), 0..6).prop_map(
+                    |members| Value::Object(
+                        members
+                            .into_iter()
+                            .map(|(k, v)| (k.to_owned(), v))
+                            .collect()
+                    )
+                ),
+            ]
+        })
+    }
+
+    proptest::proptest! {
+        /// No document panics, and what is accepted is written so that it is read as the same again.
+        #[test]
+        fn what_is_read_survives_writing(document in any_json()) {
+            if let Ok(host) = from_value::<HostConfig>(document.clone()) {
+                let again = from_value(serde_json::to_value(&host).unwrap());
+                proptest::prop_assert_eq!(again, Ok(host));
+            }
+            if let Ok(request) = create(&document.to_string()) {
+                let again = create(&serde_json::to_string(&request).unwrap());
+                proptest::prop_assert_eq!(again, Ok(request));
+            }
+        }
+    }
 }
