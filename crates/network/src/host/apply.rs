@@ -29,8 +29,21 @@ pub(crate) fn connect(
         InterfaceName::Exact(name) => name.clone(),
         InterfaceName::Prefix(prefix) => free_name(&mut sandbox.route(), prefix)?,
     };
-    create_link(host, sandbox, plan, &name, facts)?;
-    configure(sandbox, plan, &name).inspect_err(|_| undo_link(&mut sandbox.route(), &name))
+    let port = create_link(host, sandbox, plan, &name, facts)?;
+    let done = configure(sandbox, plan, &name).and_then(|connected| {
+        settle(host, &port)?;
+        Ok(connected)
+    });
+    done.inspect_err(|_| undo_link(&mut sandbox.route(), &name))
+}
+
+/// Waits, by asking in this order, until port and bridge carry packets: what comes before is lost, and a lost SYN costs its sender a second.
+fn settle(host: &mut Route, links: &[String]) -> Result<()> {
+    let mut batch = Batch::new();
+    for link in links {
+        batch.get_link(link);
+    }
+    host.execute(batch)
 }
 
 /// Deletes the interface; its other end goes with it. An interface that is gone is no error.
@@ -57,13 +70,14 @@ fn veth_name() -> String {
 /// Tries at a free random name: one of 2^28 is taken by chance hardly ever.
 const NAME_TRIES: usize = 4;
 
+/// Makes the link, and names the host's links that lead to it.
 fn create_link(
     host: &mut Route,
     sandbox: &Sandbox,
     plan: &InterfacePlan,
     name: &str,
     facts: &HostFacts,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let end = End {
         name,
         mac: plan.mac,
@@ -74,22 +88,25 @@ fn create_link(
     match &plan.link {
         LinkPlan::Veth { bridge, isolated } => {
             let bridge = host_link(host, bridge)?;
-            let name = create_veth(host, &bridge, *isolated, facts.ipv6, &end)?;
-            introduce(host, &bridge, &name, plan).inspect_err(|_| undo_link(host, &name))
+            let port = create_veth(host, &bridge, *isolated, facts.ipv6, &end)?;
+            introduce(host, &bridge, &port, plan).inspect_err(|_| undo_link(host, &port))?;
+            Ok(vec![port, bridge.name])
         }
         LinkPlan::Macvlan { parent, mode } => {
             let parent = host_link(host, parent)?;
             let mut batch = Batch::new();
             batch.macvlan(&end, parent.index, *mode);
             host.execute(batch)
-                .map_err(|error| unsupported("network driver macvlan", error))
+                .map_err(|error| unsupported("network driver macvlan", error))?;
+            Ok(Vec::new())
         }
         LinkPlan::Ipvlan { parent, mode, flag } => {
             let parent = host_link(host, parent)?;
             let mut batch = Batch::new();
             batch.ipvlan(&end, parent.index, *mode, *flag);
             host.execute(batch)
-                .map_err(|error| unsupported("network driver ipvlan", error))
+                .map_err(|error| unsupported("network driver ipvlan", error))?;
+            Ok(Vec::new())
         }
     }
 }

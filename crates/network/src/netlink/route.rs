@@ -186,6 +186,19 @@ impl Batch {
         });
     }
 
+    /// Asking for a link also makes the kernel act on a change of its carrier now (rtnl_getlink(), since Linux 6.9), not when its
+    /// work queue comes to it.
+    pub(crate) fn get_link(&mut self, name: &str) {
+        self.begin(
+            libc::RTM_GETLINK,
+            0,
+            &link_header(0, 0, 0, 0),
+            "look up link",
+            name.to_owned(),
+        );
+        self.text(libc::IFLA_IFNAME, name);
+    }
+
     pub(crate) fn link_up(&mut self, index: u32, name: &str) {
         self.begin(
             libc::RTM_NEWLINK,
@@ -405,14 +418,7 @@ impl Route {
     /// The link of that name, if there is one.
     pub(crate) fn link(&mut self, name: &str) -> Result<Option<Link>> {
         let mut batch = Batch::new();
-        batch.begin(
-            libc::RTM_GETLINK,
-            0,
-            &link_header(0, 0, 0, 0),
-            "look up link",
-            name.to_owned(),
-        );
-        batch.text(libc::IFLA_IFNAME, name);
+        batch.get_link(name);
         match self.0.execute(batch) {
             Ok(messages) => Ok(messages.first().and_then(|m| read_link(&m.body))),
             Err(error) if error.errno() == Some(libc::ENODEV) => Ok(None),
