@@ -35,6 +35,7 @@ fn dispatch(mut args: Vec<OsString>) -> i32 {
             hull_daemon::main(args, Personality::Hull)
         }),
         (_, Some("shim")) => hull_shim::main(&args[2..]),
+        (_, Some("registry")) => hull_registry::main(args.split_off(2)),
         (_, Some("init")) => texts(&args[2..], init::main),
         _ => texts(args.get(1..).unwrap_or_default(), |args| {
             hull_cli::main(&name, args)

@@ -123,6 +123,37 @@ impl Content {
         writer.commit()
     }
 
+    /// [`put`](Self::put) under a digest of the caller's choice of algorithm.
+    pub fn put_as(&self, algorithm: Algorithm, bytes: &[u8]) -> Result<Digest> {
+        let digest = Digest::of(algorithm, bytes);
+        if self.has(&digest) {
+            return Ok(digest);
+        }
+        // Not under its own name, which would make a second writer of the same bytes fail as busy.
+        let name = format!("tmp-{:016x}", rand::random::<u64>());
+        let path = self.root.join("partial").join(name);
+        let mut file = File::create_new(&path).map_err(Error::io("create", &path))?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .map_err(Error::io("lock", &path))?;
+        let written = file.write_all(bytes).map_err(Error::io("write", &path));
+        let stored = written.and_then(|()| self.adopt(&path, &file, &digest));
+        if stored.is_err() {
+            // Nothing more can be done about a file that cannot be removed; the sweep tries again.
+            let _ = fs::remove_file(&path);
+        }
+        stored.map(|()| digest)
+    }
+
+    /// Makes a file on the same file system a blob: syncs it and renames it. The caller has verified that its bytes have
+    /// this digest and lets nobody write to it any more.
+    pub fn adopt(&self, path: &Path, file: &File, digest: &Digest) -> Result<()> {
+        file.sync_data().map_err(Error::io("sync", path))?;
+        let dir = self.root.join(digest.algorithm().as_str());
+        fs::rename(path, dir.join(digest.hex())).map_err(Error::io("rename", path))?;
+        let dir_file = File::open(&dir).map_err(Error::io("open", &dir))?;
+        dir_file.sync_all().map_err(Error::io("sync", &dir))
+    }
+
     /// Starts a blob. With `expect` the digest is verified at commit, and partial bytes of an earlier attempt are thrown
     /// away. With `size` a longer stream fails at once and a shorter one at commit.
     pub fn writer(&self, expect: Option<Digest>, size: Option<u64>) -> Result<BlobWriter> {

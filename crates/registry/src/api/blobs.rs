@@ -1,0 +1,77 @@
+//! Blobs: download whole or in part, ask for, delete.
+
+use std::os::unix::fs::FileExt as _;
+
+use bytes::BytesMut;
+use http::{StatusCode, header};
+use hull_oci::Digest;
+
+use super::{Answer, App, Call};
+use crate::error::{Error, Result};
+use crate::name::Name;
+use crate::net::body::Body;
+use crate::range::{self, Wanted};
+
+/// Up to here a blob is read and sent with its head by one system call; longer ones are sent by the kernel.
+const INLINE_LEN_MAX: u64 = 16 << 10;
+
+/// A blob never changes under its digest.
+const CACHE_CONTROL: &str = "max-age=31536000, immutable";
+
+impl App {
+    pub(super) async fn get_blob(
+        &self,
+        call: &Call<'_>,
+        name: &Name,
+        digest: &Digest,
+    ) -> Result<Answer> {
+        if call.is_head() {
+            let len = self.storage.blob_size(name, digest)?;
+            return Ok(describe(StatusCode::OK, digest).body(Body::empty(), len));
+        }
+        let (file, len) = self.storage.open_blob(name, digest)?;
+        let etag = format!("\"{digest}\"");
+        if call
+            .header(header::IF_NONE_MATCH)
+            .is_some_and(|tags| tags == "*" || tags.contains(&etag))
+        {
+            return Ok(describe(StatusCode::NOT_MODIFIED, digest));
+        }
+        let range = call
+            .header(header::RANGE)
+            .filter(|_| call.header(header::IF_RANGE).is_none_or(|tag| tag == etag));
+        let (answer, range) = match range::parse_range(range, len) {
+            Wanted::Whole => (describe(StatusCode::OK, digest), 0..len),
+            Wanted::Part(range) => {
+                let content = format!("bytes {}-{}/{len}", range.start, range.end - 1);
+                let answer = describe(StatusCode::PARTIAL_CONTENT, digest);
+                (answer.with(header::CONTENT_RANGE, &content), range)
+            }
+            Wanted::Unsatisfiable => return Err(Error::RangeUnsatisfiable(len)),
+        };
+        let len = range.end - range.start;
+        if len > INLINE_LEN_MAX {
+            return Ok(answer.body(Body::file(file, range.start, len, call.files.clone()), len));
+        }
+        let mut buffer = BytesMut::zeroed(len as usize);
+        file.read_exact_at(&mut buffer, range.start)
+            .map_err(Error::io("read", self.storage.content().path(digest)))?;
+        Ok(answer.body(Body::Bytes(buffer.freeze()), len))
+    }
+
+    pub(super) async fn delete_blob(&self, name: &Name, digest: &Digest) -> Result<Answer> {
+        let (name, digest) = (name.clone(), digest.clone());
+        self.blocking(move |storage| storage.delete_blob(&name, &digest))
+            .await?;
+        Ok(Answer::new(StatusCode::ACCEPTED))
+    }
+}
+
+fn describe(status: StatusCode, digest: &Digest) -> Answer {
+    Answer::new(status)
+        .with_digest(digest)
+        .with(header::ETAG, &format!("\"{digest}\""))
+        .with(header::CONTENT_TYPE, "application/octet-stream")
+        .with(header::ACCEPT_RANGES, "bytes")
+        .with(header::CACHE_CONTROL, CACHE_CONTROL)
+}

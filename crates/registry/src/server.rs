@@ -1,0 +1,120 @@
+//! From configuration to a running server, and its end.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::api::{App, Policy};
+use crate::config::Config;
+use crate::net::serve::{Listening, serve, stopped};
+use crate::net::tls;
+use crate::storage::{GcOptions, Storage};
+
+/// Threads that run requests: the work is the kernel's and the disk's.
+const WORKERS: usize = 2;
+/// Threads that may wait for the disk at once.
+const BLOCKING_THREADS_MAX: usize = 32;
+
+/// Runs the server until SIGTERM or SIGINT.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    let storage = Storage::open(&config.root).map_err(anyhow::Error::new)?;
+    if config.gc_now {
+        let report = storage.collect_garbage(&gc_options(&config))?;
+        println!("{report}");
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name("registry")
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(run_async(config, storage))
+}
+
+fn gc_options(config: &Config) -> GcOptions {
+    GcOptions {
+        grace: config.gc_grace,
+        upload_age_max: config.upload_age,
+        untagged: config.gc_untagged,
+    }
+}
+
+async fn run_async(config: Config, storage: Storage) -> anyhow::Result<()> {
+    let tls = match (&config.tls_cert, &config.tls_key) {
+        (Some(cert), Some(key)) => Some(tls::acceptor(cert, key)?),
+        _ => None,
+    };
+    let app = Arc::new(App {
+        storage: Arc::new(storage),
+        policy: Policy {
+            read_only: config.read_only,
+            delete: !config.no_delete,
+            idle_timeout: config.idle_timeout,
+        },
+    });
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let address = listener.local_addr()?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    eprintln!(
+        "hull registry: serving {} on {scheme}://{address}",
+        config.root.display()
+    );
+    let (stop_sender, stop) = watch::channel(false);
+    let listening = Listening {
+        app: app.clone(),
+        tls,
+        idle_timeout: config.idle_timeout,
+        connections_max: config.max_connections,
+        metrics_only: false,
+    };
+    let served = tokio::spawn(serve(listener, listening, stop.clone()));
+    let collecting = tokio::spawn(collect_regularly(app, config.clone(), stop));
+    wait_for_signal().await?;
+    stop_sender.send_replace(true);
+    if tokio::time::timeout(config.shutdown_timeout, served)
+        .await
+        .is_err()
+    {
+        tracing::warn!("some requests were not finished in time");
+    }
+    collecting.abort();
+    Ok(())
+}
+
+async fn wait_for_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+async fn collect_regularly(app: Arc<App>, config: Config, mut stop: watch::Receiver<bool>) {
+    if config.gc_interval.is_zero() || config.read_only {
+        return;
+    }
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(config.gc_interval) => {}
+            () = stopped(&mut stop) => return,
+        }
+        let (storage, options) = (app.storage.clone(), gc_options(&config));
+        match tokio::task::spawn_blocking(move || storage.collect_garbage(&options)).await {
+            Ok(Ok(report)) => tracing::info!(%report, "garbage collected"),
+            Ok(Err(error)) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::error!(cause, "garbage collection stopped: {error}");
+            }
+            Err(error) => tracing::error!(%error, "garbage collection was lost"),
+        }
+    }
+}
