@@ -37,7 +37,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             _ => std::os::unix::fs::symlink(found, link)?,
         }
     }
-    println!("cargo:rustc-link-search=native={}", out.display());
+    // Not `rustc-link-search`: that would reach the tests of this package too, which are linked dynamically.
+    println!("cargo:rustc-link-arg-bins=-L{}", out.display());
     println!("cargo:rustc-link-arg-bins=-static");
     println!("cargo:rustc-link-arg-bins=-no-pie");
     Ok(())
