@@ -6,9 +6,10 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, readlinkat};
 
 use crate::{Errno, Result};
 
@@ -16,6 +17,8 @@ use crate::{Errno, Result};
 const DEPTH_MAX: usize = 512;
 /// `EAGAIN` means a rename raced with `..`; the kernel asks to try again.
 const RETRIES: usize = 32;
+/// Most dangling links that are followed (the kernel's own limit for links).
+const LINKS_MAX: usize = 40;
 
 /// Opens `path` beneath `root`.
 ///
@@ -67,42 +70,80 @@ fn open_with(
 
 /// Opens the directory `path` beneath `root` as `O_PATH`, making what is missing with `mode`.
 ///
-/// Symbolic links on the way are followed inside the root. A dangling one is refused (`ENOENT`), as is `..`
-/// below something that does not exist.
+/// Symbolic links on the way are followed inside the root, also dangling ones, whose targets are made there
+/// (an image's `/var/run -> /run` without a `/run`). `..` below something that does not exist is refused.
 ///
 /// # Errors
-/// Those of openat2(2) and mkdirat(2); `ENOTDIR`; `ENAMETOOLONG` for more than 512 components.
+/// Those of openat2(2) and mkdirat(2); `ENOTDIR`; `ELOOP`; `ENAMETOOLONG` for more than 512 components.
 pub fn mkdir_all_in_root(root: BorrowedFd<'_>, path: &Path, mode: Mode) -> Result<OwnedFd> {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        match make_directories(root, &path, mode)? {
+            Made::Opened(fd) => return Ok(fd),
+            Made::Continue(next) => path = next,
+        }
+    }
+    Err(Errno::LOOP)
+}
+
+/// What one pass made.
+enum Made {
+    /// All of it.
+    Opened(OwnedFd),
+    /// A dangling link was met: the path to go on with.
+    Continue(PathBuf),
+}
+
+fn make_directories(root: BorrowedFd<'_>, path: &Path, mode: Mode) -> Result<Made> {
     let directory = OFlags::PATH | OFlags::DIRECTORY;
     match open_in_root(root, path, directory, Mode::empty()) {
         Err(Errno::NOENT) => {}
-        other => return other,
+        other => return other.map(Made::Opened),
     }
-    let (existing, mut current) = deepest_existing(root, path)?;
-    for component in existing {
+    let (missing, prefix, mut current) = deepest_existing(root, path)?;
+    for (index, component) in missing.iter().enumerate() {
         let Component::Normal(name) = component else {
             return Err(Errno::NOENT);
         };
-        match mkdirat(&current, name, mode) {
-            Ok(()) | Err(Errno::EXIST) => {}
+        match mkdirat(&current, *name, mode) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                let done: PathBuf = prefix.iter().chain(&missing[..index]).collect();
+                if let Some(next) = follow(&current, name, &done, &missing[index + 1..])? {
+                    return Ok(Made::Continue(next));
+                }
+            }
             Err(e) => return Err(e),
         }
-        // A symlink that somebody put there in the meantime is refused, not followed.
-        current = openat(
-            &current,
-            name,
-            directory | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
+        // What somebody put there in the meantime is refused, not followed.
+        let flags = directory | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        current = openat(&current, *name, flags, Mode::empty())?;
     }
-    Ok(current)
+    Ok(Made::Opened(current))
 }
 
-/// The components of `path` that do not exist, and the deepest directory that does.
+/// If `name` in `directory` is a symbolic link: the path with the link replaced by its target.
+fn follow(
+    directory: &OwnedFd,
+    name: &OsStr,
+    done: &Path,
+    rest: &[Component<'_>],
+) -> Result<Option<PathBuf>> {
+    let target = match readlinkat(directory, name, Vec::new()) {
+        Err(Errno::INVAL) => return Ok(None),
+        other => other?,
+    };
+    // An absolute target replaces what came before: it starts at the root, as openat2 takes it.
+    let mut next = done.join(OsStr::from_bytes(target.as_bytes()));
+    next.extend(rest);
+    Ok(Some(next))
+}
+
+/// The components of `path` that do not exist, those that do, and the directory at which they end.
 fn deepest_existing<'p>(
     root: BorrowedFd<'_>,
     path: &'p Path,
-) -> Result<(Vec<Component<'p>>, OwnedFd)> {
+) -> Result<(Vec<Component<'p>>, Vec<Component<'p>>, OwnedFd)> {
     let components: Vec<_> = path
         .components()
         .filter(|c| !matches!(c, Component::RootDir | Component::CurDir))
@@ -114,7 +155,10 @@ fn deepest_existing<'p>(
         let prefix: PathBuf = components[..existing].iter().collect();
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         match open_in_root(root, &prefix, flags, Mode::empty()) {
-            Ok(fd) => return Ok((components[existing..].to_vec(), fd)),
+            Ok(fd) => {
+                let (before, after) = components.split_at(existing);
+                return Ok((after.to_vec(), before.to_vec(), fd));
+            }
             Err(Errno::NOENT) => {}
             Err(e) => return Err(e),
         }
@@ -132,23 +176,25 @@ pub fn create_file_in_root(root: BorrowedFd<'_>, path: &Path, mode: Mode) -> Res
         Err(Errno::NOENT) => {}
         other => return other,
     }
-    let (parent, name) = open_parent_in_root(root, path, Mode::from_raw_mode(0o755))?;
-    let made = openat(
-        &parent,
-        name,
-        OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY,
-        mode,
-    );
-    match made {
-        Ok(_) | Err(Errno::EXIST) => {}
-        Err(e) => return Err(e),
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let (parent, name) = open_parent_in_root(root, &path, Mode::from_raw_mode(0o755))?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match openat(&parent, name, flags | OFlags::RDONLY, mode) {
+            Ok(_) => {}
+            Err(Errno::EXIST) => {
+                let above = path.parent().unwrap_or_else(|| Path::new("")).to_owned();
+                if let Some(next) = follow(&parent, name, &above, &[])? {
+                    path = next;
+                    continue;
+                }
+            }
+            Err(e) => return Err(e),
+        }
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        return openat(&parent, name, flags, Mode::empty());
     }
-    openat(
-        &parent,
-        name,
-        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
+    Err(Errno::LOOP)
 }
 
 /// The parent directory of `path` beneath `root` (made if missing) and the last component.
@@ -227,13 +273,20 @@ mod tests {
     }
 
     #[test]
-    fn a_dangling_link_and_dots_below_nothing_are_refused() {
+    fn dangling_links_are_made_inside_and_loops_refused() {
         let (dir, fd) = root();
-        symlink("/nowhere", dir.path().join("dangling")).unwrap();
         let mode = Mode::from_raw_mode(0o755);
-        for path in ["dangling", "dangling/x", "new/../../x"] {
+        std::fs::create_dir(dir.path().join("var")).unwrap();
+        symlink("/run", dir.path().join("var/run")).unwrap();
+        symlink("../../../../other", dir.path().join("var/up")).unwrap();
+        mkdir_all_in_root(fd.as_fd(), Path::new("/var/run/x"), mode).unwrap();
+        create_file_in_root(fd.as_fd(), Path::new("/var/up"), mode).unwrap();
+        assert!(dir.path().join("run/x").is_dir());
+        assert!(dir.path().join("other").is_file());
+        symlink("/b", dir.path().join("a")).unwrap();
+        symlink("/a", dir.path().join("b")).unwrap();
+        for path in ["a", "a/x", "new/../../x"] {
             mkdir_all_in_root(fd.as_fd(), Path::new(path), mode).unwrap_err();
         }
-        assert!(!dir.path().join("nowhere").exists());
     }
 }

@@ -5,24 +5,16 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use hull_sys::caps::{self, CapSets};
 use hull_sys::{Errno, fds, keyring, pty};
-use rustix::fs::{FileType, Gid, Mode, Uid, fchown, fstat};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, fchown, fstat, openat};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::{At, Init, StepResult};
-use crate::wire;
 
 /// Every right for the session keyring's possessor, and view, read, search for its user.
 const KEY_POSSESSOR_ALL: u32 = 0x3f00_0000;
 const KEY_USER_SEARCH: u32 = 0x000b_0000;
 
 impl Init<'_> {
-    /// Waits for the id maps and becomes root of the new user namespace.
-    pub(super) fn become_root(&mut self) -> StepResult {
-        self.pid = wire::await_go(self.sync.as_fd())?;
-        set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).at("gid 0")?;
-        set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).at("uid 0")
-    }
-
     /// A session keyring, so that the container does not share the caller's.
     pub(super) fn keyring(&self, name: &str, label: Option<&str>) -> StepResult {
         if let Some(label) = label {
@@ -69,18 +61,30 @@ impl Init<'_> {
         Ok(())
     }
 
+    fn setgroups_denied(&self) -> bool {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let mut text = [0; 8];
+        self.proc_self
+            .as_ref()
+            .and_then(|dir| openat(dir, c"setgroups", flags, Mode::empty()).ok())
+            .and_then(|file| rustix::io::read(file, &mut text).ok())
+            .is_some_and(|n| text[..n].starts_with(b"deny"))
+    }
+
     /// Groups, group, user; every permitted capability stays in force until the last step but execve.
     pub(super) fn user(
         &mut self,
         uid: u32,
         gid: u32,
-        groups: Option<&[u32]>,
+        groups: &[u32],
         umask: Option<u32>,
     ) -> StepResult {
         caps::set_keep(true)?;
-        if let Some(groups) = groups {
-            let groups: Vec<Gid> = groups.iter().map(|g| Gid::from_raw(*g)).collect();
-            set_thread_groups(&groups).at("additionalGids")?;
+        let list: Vec<Gid> = groups.iter().map(|g| Gid::from_raw(*g)).collect();
+        match set_thread_groups(&list) {
+            // Given up for a map of one's own group alone (user_namespaces(7)).
+            Err(Errno::PERM) if groups.is_empty() && self.setgroups_denied() => {}
+            other => other.at("additionalGids")?,
         }
         let gid = Gid::from_raw(gid);
         set_thread_res_gid(gid, gid, gid).at(format!("gid {gid}"))?;
@@ -94,6 +98,18 @@ impl Init<'_> {
         })?;
         rustix::process::umask(Mode::from_raw_mode(umask.unwrap_or(0o022)));
         Ok(())
+    }
+}
+
+/// Root of the user namespace, where its root is mapped.
+pub(super) fn become_root() -> StepResult {
+    match set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT) {
+        Ok(()) | Err(Errno::INVAL) => {}
+        Err(e) => return Err(e).at("gid 0"),
+    }
+    match set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT) {
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(e) => Err(e).at("uid 0"),
     }
 }
 

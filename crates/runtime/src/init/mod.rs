@@ -123,7 +123,11 @@ impl Init<'_> {
                 Ok(_) | Err(Errno::PERM) => Ok(()),
                 Err(e) => Err(e.into()),
             },
-            Step::AwaitIdMap => self.become_root(),
+            Step::AwaitIdMap => {
+                self.pid = wire::await_go(self.sync.as_fd())?;
+                identity::become_root()
+            }
+            Step::UserRoot => identity::become_root(),
             Step::OpenSources => self.open_sources(),
             Step::Enter(0) => Ok(()),
             Step::Enter(flags) => {
@@ -193,7 +197,7 @@ impl Init<'_> {
                 gid,
                 groups,
                 umask,
-            } => self.user(*uid, *gid, groups.as_deref(), *umask),
+            } => self.user(*uid, *gid, groups, *umask),
             Step::Cwd(path) => self.cwd(path),
             Step::FindProgram => self.find_program(),
             Step::CloseOnExec(first) => Ok(hull_sys::fds::cloexec_from(*first)?),

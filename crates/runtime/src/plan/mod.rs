@@ -139,6 +139,9 @@ pub fn plan_exec(
         ],
         problems: Vec::new(),
     };
+    if namespaces & clone::CLONE_NEWUSER != 0 {
+        b.steps.insert(0, Step::UserRoot);
+    }
     b.keyring(process);
     if options.terminal {
         b.steps.push(Step::Console {
@@ -147,7 +150,7 @@ pub fn plan_exec(
         });
     }
     b.exec_affinity(process);
-    b.privileges_of(process, namespaces & clone::CLONE_NEWUSER != 0);
+    b.privileges_of(process);
     b.finish(process);
     if !b.problems.is_empty() {
         return Err(Error::Invalid(b.problems));
@@ -284,6 +287,9 @@ impl Builder<'_> {
         self.steps.push(Step::Session);
         if self.makes(NamespaceType::User) {
             self.steps.push(Step::AwaitIdMap);
+        }
+        if self.path_of(NamespaceType::User).is_some() {
+            self.steps.push(Step::UserRoot);
         }
         if let Some(path) = self.path_of(NamespaceType::Mount) {
             self.steps.push(Step::JoinMount(path));

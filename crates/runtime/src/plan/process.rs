@@ -52,11 +52,10 @@ impl Builder<'_> {
                 Err(reason) => self.problem("linux.memoryPolicy.nodes", reason),
             }
         }
-        let user_namespace = self.has_user_namespace();
-        self.privileges_of(process, user_namespace);
+        self.privileges_of(process);
     }
 
-    pub(super) fn privileges_of(&mut self, process: &Process, user_namespace: bool) {
+    pub(super) fn privileges_of(&mut self, process: &Process) {
         if let Some(score) = process.oom_score_adj {
             self.steps.push(Step::OomScoreAdj(score));
         }
@@ -86,20 +85,12 @@ impl Builder<'_> {
             keep,
             last: self.facts.last_cap,
         });
-        // Rootless with a single id: setgroups(2) was given up for the map.
-        let denied = self.facts.rootless && user_namespace && self.single_gid();
         self.steps.push(Step::User {
             uid: process.user.uid,
             gid: process.user.gid,
-            groups: (!denied).then(|| process.user.additional_gids.clone()),
+            groups: process.user.additional_gids.clone(),
             umask: process.user.umask,
         });
-    }
-
-    fn single_gid(&self) -> bool {
-        self.facts.euid != 0
-            && self.linux.gid_mappings.len() == 1
-            && self.linux.gid_mappings[0].size == 1
     }
 
     fn rlimits(&mut self, process: &Process) {

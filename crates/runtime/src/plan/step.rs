@@ -201,6 +201,8 @@ pub enum Step {
     Session,
     /// Wait for the maps of the new user namespace and become its root.
     AwaitIdMap,
+    /// Become root of the user namespace that was joined.
+    UserRoot,
     /// Open root and sources, where init must do it.
     OpenSources,
     /// Enter the namespaces of the container's init (`CLONE_NEW*`), for exec.
@@ -358,8 +360,8 @@ pub enum Step {
         uid: u32,
         /// gid.
         gid: u32,
-        /// Supplementary groups; `None` where setgroups(2) is denied.
-        groups: Option<Vec<u32>>,
+        /// Supplementary groups.
+        groups: Vec<u32>,
         /// umask.
         umask: Option<u32>,
     },
@@ -410,6 +412,7 @@ impl Step {
             Self::Undumpable => "undumpable",
             Self::Session => "session",
             Self::AwaitIdMap => "user namespace",
+            Self::UserRoot => "user namespace root",
             Self::OpenSources => "open",
             Self::Enter(_) => "enter namespaces",
             Self::JoinMount(_) => "join mount namespace",

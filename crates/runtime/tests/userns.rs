@@ -1,0 +1,220 @@
+//! User namespaces: mapped ids, foreign network namespaces, joined namespaces, idmapped mounts, rootless.
+
+mod common;
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use common::Runtime;
+use hull_testkit::process::run;
+use serde_json::{Value, json};
+
+const MAP: [&str; 2] = ["uidMappings", "gidMappings"];
+
+/// A new user namespace with ids from 100000, and a root that its users can reach.
+fn mapped(spec: &mut Value) {
+    let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.push(json!({"type": "user"}));
+    for field in MAP {
+        spec["linux"][field] = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    }
+}
+
+fn open_to_all(rt: &Runtime) {
+    std::fs::set_permissions(rt.root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn ids_are_mapped_and_everything_is_mounted() {
+    let Some(rt) = Runtime::new() else { return };
+    open_to_all(&rt);
+    let script = "id -u; cat /proc/self/uid_map | tr -s ' '; ls -l /dev/null; echo x > /dev/null && echo ok; \
+        mount -t tmpfs x /tmp && echo mounted; grep -c ' /sys ' /proc/mounts; hostname";
+    let output = rt.script("ids", script, |spec| {
+        mapped(spec);
+        let caps = &mut spec["process"]["capabilities"];
+        for set in ["bounding", "effective", "permitted"] {
+            caps[set]
+                .as_array_mut()
+                .unwrap()
+                .push(json!("CAP_SYS_ADMIN"));
+        }
+    });
+    let text = output.ok();
+    assert!(text.starts_with("0\n 0 100000 65536\ncrw-rw-rw-"), "{text}");
+    assert!(text.ends_with("ok\nmounted\n1\nhull-test"), "{text}");
+}
+
+#[test]
+fn exec_enters_the_user_namespace() {
+    let Some(rt) = Runtime::new() else { return };
+    open_to_all(&rt);
+    let mut bundle = rt.bundle("exec", &["sleep", "1000"]);
+    bundle.edit(mapped);
+    let (id, path) = (rt.id("exec"), bundle.path().to_str().unwrap().to_owned());
+    rt.call(&["create", "--bundle", &path, &id]).ok();
+    rt.call(&["start", &id]).ok();
+    let output = rt.call(&[
+        "exec",
+        &id,
+        "sh",
+        "-c",
+        "id -u; tr -s ' ' < /proc/self/uid_map; echo $$; exit 5",
+    ]);
+    assert_eq!(
+        (output.code(), output.stdout.as_str()),
+        (5, "0\n 0 100000 65536\n2\n"),
+        "{}",
+        output.stderr
+    );
+    let output = rt.call(&["exec", "--user", "1000", &id, "id", "-u"]);
+    assert_eq!(output.ok(), "1000");
+    rt.call(&["delete", "--force", &id]).ok();
+}
+
+#[test]
+fn a_network_namespace_of_the_host_is_joined() {
+    let Some(rt) = Runtime::new() else { return };
+    open_to_all(&rt);
+    let name = rt.root.name();
+    let ip = |args: &[&str]| assert!(Command::new("ip").args(args).status().unwrap().success());
+    ip(&["netns", "add", &name]);
+    ip(&[
+        "-n", &name, "link", "add", "hrt0", "type", "veth", "peer", "name", "hrt1",
+    ]);
+    let output = rt.script("join", "ls /sys/class/net /proc/sys/net/ipv4/conf | grep -c hrt0; ls /sys/kernel >/dev/null && echo sys", |spec| {
+        mapped(spec);
+        spec["linux"]["namespaces"][1]["path"] = json!(format!("/run/netns/{name}"));
+    });
+    ip(&["netns", "del", &name]);
+    let text = output.ok();
+    assert!(text.ends_with("sys"), "{text}");
+}
+
+#[test]
+fn namespaces_of_another_container_are_joined() {
+    let Some(rt) = Runtime::new() else { return };
+    open_to_all(&rt);
+    let mut first = rt.bundle("first", &["sleep", "1000"]);
+    first.edit(mapped);
+    let (id, path) = (rt.id("first"), first.path().to_str().unwrap().to_owned());
+    rt.call(&["create", "--bundle", &path, &id]).ok();
+    rt.call(&["start", &id]).ok();
+    let state: Value = serde_json::from_str(rt.call(&["state", &id]).ok()).unwrap();
+    let pid = state["pid"].clone();
+    let script = "ps | grep -c 'sleep 100[0]'; hostname; tr -s ' ' < /proc/self/uid_map";
+    let output = rt.script("second", script, |spec| {
+        spec["hostname"] = Value::Null;
+        let path = |name: &str| json!(format!("/proc/{pid}/ns/{name}"));
+        spec["linux"]["namespaces"] = json!([
+            {"type": "user", "path": path("user")}, {"type": "pid", "path": path("pid")},
+            {"type": "network", "path": path("net")}, {"type": "ipc", "path": path("ipc")},
+            {"type": "uts", "path": path("uts")}, {"type": "mount"}]);
+    });
+    assert_eq!(
+        output.ok(),
+        "1\nhull-test\n 0 100000 65536",
+        "{}",
+        output.stderr
+    );
+    rt.call(&["delete", "--force", &id]).ok();
+}
+
+#[test]
+fn a_mount_is_idmapped() {
+    let Some(rt) = Runtime::new() else { return };
+    let source = rt.root.folder("source");
+    std::fs::write(source.join("f"), "x").unwrap();
+    let output = rt.script("idmap", "stat -c %u:%g /mapped/f /plain/f", |spec| {
+        let mounts = spec["mounts"].as_array_mut().unwrap();
+        let maps = json!([{"containerID": 0, "hostID": 4000, "size": 10}]);
+        mounts.push(json!({"destination": "/mapped", "source": source, "options": ["rbind", "idmap"], "uidMappings": maps, "gidMappings": maps}));
+        mounts.push(json!({"destination": "/plain", "source": source, "options": ["rbind"]}));
+    });
+    assert_eq!(output.ok(), "4000:4000\n0:0");
+}
+
+/// An ordinary user, with its own id alone and no privileges at all.
+#[test]
+fn rootless_with_one_id() {
+    let Some(rt) = Runtime::new() else { return };
+    if hull_testkit::skips::program("setpriv").is_none() {
+        return hull_testkit::skip!("setpriv is not installed");
+    }
+    open_to_all(&rt);
+    let mut bundle = rt.bundle(
+        "rootless",
+        &[
+            "/bin/sh",
+            "-c",
+            "id -u; id -g; hostname; echo x > /made && cat /made; ls /dev/null",
+        ],
+    );
+    bundle.edit(|spec| {
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.push(json!({"type": "user"}));
+        for field in MAP {
+            spec["linux"][field] = json!([{"containerID": 0, "hostID": 4321, "size": 1}]);
+        }
+        spec["linux"]["cgroupsPath"] = Value::Null;
+        // Its groups cannot be mapped.
+        for mount in spec["mounts"].as_array_mut().unwrap() {
+            if let Some(options) = mount["options"].as_array_mut() {
+                options.retain(|o| o != "gid=5");
+            }
+        }
+    });
+    let state = rt.root.folder("rootless-state");
+    for path in [bundle.path().to_owned(), state.clone()] {
+        let chown = Command::new("chown")
+            .args(["-R", "4321:4321"])
+            .arg(path)
+            .status()
+            .unwrap();
+        assert!(chown.success());
+    }
+    let call = |args: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--reuid=4321",
+            "--regid=4321",
+            "--clear-groups",
+            "--inh-caps=-all",
+            "--bounding-set=-all",
+        ]);
+        command
+            .arg(Runtime::program())
+            .arg("--root")
+            .arg(&state)
+            .args(args);
+        run(&mut command, std::time::Duration::from_secs(60)).unwrap()
+    };
+    let path = bundle.path().to_str().unwrap().to_owned();
+    let output = call(&["run", "--bundle", &path, "rl"]);
+    assert_eq!(
+        output.ok(),
+        "0\n0\nhull-test\nx\n/dev/null",
+        "{}",
+        output.stderr
+    );
+
+    // create, exec, delete
+    bundle.edit(|spec| spec["process"]["args"] = json!(["sleep", "1000"]));
+    call(&["create", "--bundle", &path, "rl2"]).ok();
+    call(&["start", "rl2"]).ok();
+    let output = call(&["exec", "rl2", "sh", "-c", "id -u; echo $$"]);
+    assert_eq!(output.ok(), "0\n2", "{}", output.stderr);
+    call(&["delete", "--force", "rl2"]).ok();
+
+    // Limits need a delegated cgroup, which this user has not.
+    bundle.edit(|spec| spec["linux"]["resources"] = json!({"pids": {"limit": 10}}));
+    let output = call(&["run", "--bundle", &path, "rl3"]);
+    assert_eq!(output.code(), 1);
+    assert!(
+        output
+            .stderr
+            .contains("linux.resources: this user has no delegated cgroup"),
+        "{}",
+        output.stderr
+    );
+}
