@@ -34,7 +34,6 @@ fn dispatch(mut args: Vec<OsString>) -> i32 {
         (_, Some("daemon")) => texts(&args[2..], |args| {
             hull_daemon::main(args, Personality::Hull)
         }),
-        (_, Some("registry")) => hull_registry::main(args.split_off(2)),
         (_, Some("shim")) => hull_shim::main(&args[2..]),
         (_, Some("registry")) => hull_registry::main(args.split_off(2)),
         (_, Some("init")) => texts(&args[2..], init::main),

@@ -121,8 +121,8 @@ pub enum Error {
     /// Something else uses it. Docker's sentence.
     #[error("{0}")]
     Conflict(String),
-    /// A layer or blob failed.
-    #[error("{0}: {1}")]
+    /// A layer or blob failed; says which.
+    #[error("{0}")]
     Layer(String, #[source] hull_store::Error),
     /// The store failed.
     #[error(transparent)]
@@ -142,6 +142,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// The sentence for the user with its causes, joined by colons as Docker does.
+    pub fn sentence(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
+        text
+    }
+
     /// What it means to the caller.
     pub fn kind(&self) -> Kind {
         use hull_store::Error as Store;

@@ -31,6 +31,8 @@ use crate::{Auth, Error, Result};
 const QUEUE_CHUNKS: usize = 8;
 /// Between two counters of the same layer.
 const COUNT_INTERVAL: Duration = Duration::from_millis(100);
+/// Bytes of one try that count as progress.
+const PROGRESS_MIN: u64 = 1 << 20;
 /// Longest wait between two tries.
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(30);
 
@@ -560,8 +562,9 @@ impl Images {
                 Err(Fetch::Refused) => return Err(Fetch::Refused),
                 Err(Fetch::Failed(error)) => error,
             };
-            // Progress deserves patience.
-            attempts = if offset > before { 1 } else { attempts + 1 };
+            // Progress deserves patience, if it is more than a trickle.
+            let progressed = offset - before >= PROGRESS_MIN;
+            attempts = if progressed { 1 } else { attempts + 1 };
             if attempts > self.options().max_download_attempts || !is_transient(&error) {
                 return Err(Fetch::Failed(error));
             }

@@ -64,7 +64,7 @@ async fn an_image_comes_with_dockers_words_and_again_in_one_look() {
     );
 
     let here = store.images.resolve(&name.to_string()).unwrap();
-    assert_eq!(here.names, [name.clone()]);
+    assert_eq!(here.names, std::slice::from_ref(&name));
     assert_eq!(here.repo_digests[0].digest, Some(outcome.digest.clone()));
     assert_eq!(here.layers.len(), 3);
     assert_eq!(common::read(&store.top_layer(&here).join("data/new")), "2");

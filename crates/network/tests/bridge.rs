@@ -212,15 +212,6 @@ fn bridges_are_isolated_and_the_world_is_reached_by_iptables() {
 
 #[test]
 fn a_dockerd_that_closes_forward_does_not_stop_us() {
-    closed_forward("iptables");
-}
-
-#[test]
-fn a_dockerd_that_closes_forward_in_the_legacy_way_does_not_either() {
-    closed_forward("iptables-legacy");
-}
-
-fn closed_forward(iptables: &str) {
     machine(|| {
         let dir = tempfile::tempdir().expect("dir");
         let host = open(dir.path());
@@ -229,17 +220,17 @@ fn closed_forward(iptables: &str) {
             host.ensure_network(one).expect("network");
         }
         run(
-            iptables,
+            "iptables",
             &["-A", "FORWARD", "-d", "203.0.113.0/24", "-j", "DROP"],
         );
         host.sync_firewall(&[net.clone(), closed.clone()], &[])
             .expect("firewall");
         assert!(
-            !run(iptables, &["-S", "FORWARD"]).contains("hnt1"),
+            !run("iptables", &["-S", "FORWARD"]).contains("hnt1"),
             "nothing drops"
         );
         // As dockerd does, after us.
-        run(iptables, &["-P", "FORWARD", "DROP"]);
+        run("iptables", &["-P", "FORWARD", "DROP"]);
         let outside = neighbour(&host, "outside");
         let mut web = endpoint(&net, "web", 2);
         web.ports = vec![port(Protocol::Tcp, None, 8080, 80)];
@@ -250,7 +241,7 @@ fn closed_forward(iptables: &str) {
             Some("192.0.2.2")
         );
         server.join().expect("server");
-        let rules = run(iptables, &["-S", "FORWARD"]);
+        let rules = run("iptables", &["-S", "FORWARD"]);
         let expected = "-P FORWARD DROP\n-A FORWARD -d 203.0.113.0/24 -j DROP\n";
         assert!(
             rules.starts_with(expected),
@@ -266,7 +257,7 @@ fn closed_forward(iptables: &str) {
         );
         host.sync_firewall(std::slice::from_ref(&net), std::slice::from_ref(&web))
             .expect("again");
-        let rules = run(iptables, &["-S", "FORWARD"]);
+        let rules = run("iptables", &["-S", "FORWARD"]);
         assert_eq!(
             rules
                 .lines()
@@ -276,7 +267,7 @@ fn closed_forward(iptables: &str) {
             "{rules}"
         );
         host.remove_firewall().expect("remove");
-        assert_eq!(run(iptables, &["-S", "FORWARD"]), expected);
+        assert_eq!(run("iptables", &["-S", "FORWARD"]), expected);
         stop(&host, &net, &web);
     });
 }
@@ -435,9 +426,6 @@ fn ipv6_and_udp_and_one_address() {
             Some("2001:db8::1"),
             "NAT66"
         );
-        let clock = std::time::Instant::now();
-        assert_eq!(ask("[::1]:8080"), None);
-        assert!(clock.elapsed() < TIMEOUT, "refused at once, not in silence");
 
         let udp = inside(&path, || {
             std::net::UdpSocket::bind("0.0.0.0:53").expect("udp")
@@ -671,18 +659,8 @@ fn udp_clients_follow_the_container() {
                 .send_to(name.as_bytes(), "192.0.2.1:5300")
                 .expect("send");
             let mut buffer = [0; 16];
-            // The very first datagram may have waited for ARP until now.
-            let mut receive = || {
-                udp.recv_from(&mut buffer)
-                    .map(|(length, _)| buffer[..length].to_vec())
-            };
-            let first = receive().expect(name);
-            let text = if first == b"x" {
-                receive().expect(name)
-            } else {
-                first
-            };
-            assert_eq!(text, name.as_bytes());
+            let (length, _) = udp.recv_from(&mut buffer).expect(name);
+            assert_eq!(&buffer[..length], name.as_bytes());
             stop(&host, &net, &end);
         }
     });

@@ -1,6 +1,8 @@
 //! Tools of the image tests: a service on a throwaway root, and what it holds.
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+pub mod server;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

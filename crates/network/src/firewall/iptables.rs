@@ -246,8 +246,7 @@ fn restore(family: Family, input: &str) -> Result<()> {
     }
 }
 
-/// Runs it, and returns what it printed.
-pub(super) fn run(program: &str, arguments: &[&str]) -> Result<String> {
+fn run(program: &str, arguments: &[&str]) -> Result<()> {
     let failed = |message: String| Error::Program {
         program: format!("{program} {}", arguments.join(" ")),
         message,
@@ -257,7 +256,7 @@ pub(super) fn run(program: &str, arguments: &[&str]) -> Result<String> {
         .output()
         .map_err(|error| failed(error.to_string()))?;
     if output.status.success() {
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        Ok(())
     } else {
         Err(failed(
             String::from_utf8_lossy(&output.stderr).trim().to_owned(),
