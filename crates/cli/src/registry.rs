@@ -34,6 +34,8 @@ pub struct Entry {
     pub usage: &'static str,
     /// One line of help.
     pub about: &'static str,
+    /// What the command's own help says instead.
+    pub long: &'static str,
     /// Arguments besides flags.
     pub arity: Arity,
     /// Whether flags may follow arguments.
@@ -58,6 +60,7 @@ impl Entry {
             paths,
             usage,
             about,
+            long: about,
             arity,
             interspersed: true,
             hidden: false,
@@ -69,6 +72,12 @@ impl Entry {
     /// Flags end at the first argument, as in `run IMAGE COMMAND --its-flag`.
     pub const fn flags_first(mut self) -> Entry {
         self.interspersed = false;
+        self
+    }
+
+    /// A longer text for its own help.
+    pub const fn long(mut self, text: &'static str) -> Entry {
+        self.long = text;
         self
     }
 
@@ -86,13 +95,11 @@ impl Entry {
         )
     }
 
-    /// `hull container ls [OPTIONS]`.
+    /// `hull container ls [OPTIONS]`; `@BIN@` in the usage stands for the program's name.
     pub fn use_line(&self, path: &str) -> String {
-        if self.usage.is_empty() {
-            path.to_owned()
-        } else {
-            format!("{path} {}", self.usage)
-        }
+        let bin = path.split(' ').next().unwrap_or(path);
+        let line = format!("{path} {}", self.usage.replace("@BIN@", bin));
+        line.trim_end().to_owned()
     }
 }
 
@@ -178,7 +185,7 @@ pub fn flag_error(message: &str, use_line: &str, path: &str) -> Failure {
 
 /// Help of one command.
 pub fn command_help(bin: &str, entry: &Entry, path: &str) -> String {
-    let mut out = format!("Usage:  {}\n\n{}\n", entry.use_line(path), entry.about);
+    let mut out = format!("Usage:  {}\n\n{}\n", entry.use_line(path), entry.long);
     if entry.paths.len() > 1 {
         let names: Vec<String> = entry
             .paths

@@ -52,8 +52,12 @@ impl Run for Exec {
         env.extend(self.env.iter().cloned());
         let client = cli.client()?;
         let attached = !self.detach;
-        if attached {
-            check_tty(self.interactive, self.tty)?;
+        if attached && let Err(refused) = check_tty(self.interactive, self.tty) {
+            // That the container does not exist matters more.
+            client
+                .get_raw(Query::segments(&["containers", name, "json"]))
+                .await?;
+            return Err(refused);
         }
         let size = self
             .tty

@@ -52,6 +52,29 @@ pub fn rfc3339_nano_fixed(nanos: i128) -> String {
     zone.strftime("%Y-%m-%dT%H:%M:%S.%9f%:z").to_string()
 }
 
+/// `Time.String()` of an RFC 3339 time in its own zone: `2006-01-02 15:04:05.999999999 -0700 MST`; other text as it is.
+pub fn created_text(text: &str) -> String {
+    let Ok(stamp) = text.parse::<Timestamp>() else {
+        return text.to_owned();
+    };
+    let offset = jiff::fmt::temporal::DateTimeParser::new()
+        .parse_pieces(text)
+        .ok()
+        .and_then(|pieces| pieces.to_numeric_offset())
+        .unwrap_or(jiff::tz::Offset::UTC);
+    let zoned = stamp.to_zoned(TimeZone::fixed(offset));
+    let zone = if offset.is_zero() {
+        "+0000 UTC".to_owned()
+    } else {
+        zoned.strftime("%z %z").to_string()
+    };
+    let fraction = match zoned.subsec_nanosecond() {
+        0 => String::new(),
+        nanos => format!(".{}", format!("{nanos:09}").trim_end_matches('0')),
+    };
+    format!("{}{fraction} {zone}", zoned.strftime("%Y-%m-%d %H:%M:%S"))
+}
+
 /// `time.ANSIC`-like form of `docker version`: `Mon Jan  2 15:04:05 2006`, from an RFC 3339 time; other text as it is.
 pub fn ansic(text: &str) -> String {
     match text.parse::<Timestamp>() {
@@ -73,6 +96,14 @@ mod tests {
         assert_eq!(
             ansic("2025-05-30T12:07:14.000000000+00:00"),
             "Fri May 30 12:07:14 2025"
+        );
+        assert_eq!(
+            created_text("2025-05-30T12:07:14.100000000Z"),
+            "2025-05-30 12:07:14.1 +0000 UTC"
+        );
+        assert_eq!(
+            created_text("2025-05-30T12:07:14+02:00"),
+            "2025-05-30 12:07:14 +0200 +0200"
         );
         assert_eq!(parse_rfc3339("0001-01-01T00:00:00Z"), None);
     }
