@@ -1,0 +1,217 @@
+//! `linux.resources`, `linux.cgroupsPath`, `update` and `events` (config-linux.md, "Control groups").
+
+use serde_json::{Value, json};
+
+use crate::subject::{Case, Flavor, cannot, cgroup_file, cgroup_folders, cgroup_v2, is};
+
+fn with(resources: Value) -> Case {
+    Case::idle().edit(|spec| {
+        for (key, value) in resources.as_object().expect("an object") {
+            spec["linux"]["resources"][key] = value.clone();
+        }
+    })
+}
+
+#[test]
+fn the_container_is_in_its_cgroup() {
+    let case = Case::idle();
+    case.up();
+    let own = std::fs::read_to_string(format!("/proc/{}/cgroup", case.pid())).expect("cgroups");
+    assert!(
+        own.lines()
+            .any(|line| line.ends_with(&format!(":/{}", case.id))),
+        "{own}"
+    );
+    assert!(!cgroup_folders(&case.id).is_empty());
+    case.call(["delete", "--force", &case.id]).ok();
+    assert!(
+        cgroup_folders(&case.id).is_empty(),
+        "the cgroup remains: {:?}",
+        cgroup_folders(&case.id)
+    );
+}
+
+#[test]
+fn memory() {
+    let case = with(json!({"memory": {"limit": 64 << 20, "reservation": 32 << 20}}));
+    case.up();
+    assert_eq!(
+        cgroup_file(&case, "memory/memory.limit_in_bytes", "memory.max"),
+        (64 << 20).to_string()
+    );
+    assert_eq!(
+        cgroup_file(&case, "memory/memory.soft_limit_in_bytes", "memory.low"),
+        (32 << 20).to_string()
+    );
+}
+
+#[test]
+fn memory_with_swap() {
+    cannot!(
+        cgroup_v2()
+            && !std::path::Path::new("/sys/fs/cgroup/init/memory.swap.max").exists()
+            && !std::path::Path::new("/proc/swaps").exists(),
+        "no swap accounting"
+    );
+    let case = with(json!({"memory": {"limit": 64 << 20, "swap": 96 << 20}}));
+    case.up();
+    // The spec counts memory and swap together, as v1 does; v2 counts swap alone.
+    let expected = if cgroup_v2() { 32 << 20 } else { 96 << 20 };
+    assert_eq!(
+        cgroup_file(
+            &case,
+            "memory/memory.memsw.limit_in_bytes",
+            "memory.swap.max"
+        ),
+        expected.to_string()
+    );
+}
+
+#[test]
+fn processor_time() {
+    let case = with(json!({"cpu": {"shares": 512, "quota": 50_000, "period": 100_000}}));
+    case.up();
+    if cgroup_v2() {
+        assert_eq!(cgroup_file(&case, "", "cpu.max"), "50000 100000");
+        // 2 to 262144 shares on 1 to 10000: runtimes differ in the curve, not in its ends or direction.
+        let weight: u32 = cgroup_file(&case, "", "cpu.weight")
+            .parse()
+            .expect("a weight");
+        assert!((10..=100).contains(&weight), "{weight}");
+    } else {
+        assert_eq!(cgroup_file(&case, "cpu/cpu.cfs_quota_us", ""), "50000");
+        assert_eq!(cgroup_file(&case, "cpu/cpu.cfs_period_us", ""), "100000");
+        assert_eq!(cgroup_file(&case, "cpu/cpu.shares", ""), "512");
+    }
+}
+
+#[test]
+fn processors() {
+    let case = with(json!({"cpu": {"cpus": "0", "mems": "0"}}));
+    case.up();
+    assert_eq!(cgroup_file(&case, "cpuset/cpuset.cpus", "cpuset.cpus"), "0");
+    assert_eq!(cgroup_file(&case, "cpuset/cpuset.mems", "cpuset.mems"), "0");
+}
+
+#[test]
+fn processes() {
+    let case = with(json!({"pids": {"limit": 17}}));
+    case.up();
+    assert_eq!(cgroup_file(&case, "pids/pids.max", "pids.max"), "17");
+}
+
+#[test]
+fn the_limit_of_processes_holds() {
+    let case = Case::script("for i in 1 2 3 4 5 6 7 8 9 10; do sleep 5 & done; echo never")
+        .edit(|spec| spec["linux"]["resources"]["pids"] = json!({"limit": 5}));
+    let output = case.run();
+    assert!(
+        output.stderr.contains("can't fork") && !output.stdout.contains("never"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn the_limit_of_memory_holds() {
+    let case = Case::new(&["tail", "/dev/zero"]).edit(|spec| {
+        spec["linux"]["resources"]["memory"] = json!({"limit": 16 << 20, "swap": 16 << 20});
+    });
+    assert_eq!(case.run().code(), 137, "killed for want of memory");
+}
+
+#[test]
+fn update_changes_limits() {
+    let case = with(json!({"memory": {"limit": 64 << 20}, "pids": {"limit": 20}}));
+    case.up();
+    case.call([
+        "update",
+        "--memory",
+        &(128 << 20).to_string(),
+        "--pids-limit",
+        "30",
+        "--cpu-share",
+        "256",
+        &case.id,
+    ])
+    .ok();
+    assert_eq!(
+        cgroup_file(&case, "memory/memory.limit_in_bytes", "memory.max"),
+        (128 << 20).to_string()
+    );
+    assert_eq!(cgroup_file(&case, "pids/pids.max", "pids.max"), "30");
+    if !cgroup_v2() {
+        assert_eq!(cgroup_file(&case, "cpu/cpu.shares", ""), "256");
+    }
+    let path = case.root.file(
+        "resources.json",
+        json!({"memory": {"limit": 96 << 20}}).to_string(),
+    );
+    case.call(["update", "--resources", &path.to_string_lossy(), &case.id])
+        .ok();
+    assert_eq!(
+        cgroup_file(&case, "memory/memory.limit_in_bytes", "memory.max"),
+        (96 << 20).to_string()
+    );
+}
+
+#[test]
+fn unified_files() {
+    cannot!(!cgroup_v2(), "the machine has cgroup v1");
+    let case = with(json!({"unified": {"memory.high": "33554432", "pids.max": "19"}}));
+    case.up();
+    assert_eq!(cgroup_file(&case, "", "memory.high"), "33554432");
+    assert_eq!(cgroup_file(&case, "", "pids.max"), "19");
+}
+
+#[test]
+fn unified_files_that_are_paths_are_refused() {
+    cannot!(!cgroup_v2(), "the machine has cgroup v1");
+    let case = with(json!({"unified": {"../memory.high": "1"}}));
+    assert_ne!(case.try_create().code(), 0);
+}
+
+#[test]
+fn events_give_statistics() {
+    cannot!(is(&[Flavor::Crun]), "crun has no events");
+    let case = with(json!({"pids": {"limit": 17}}));
+    case.up();
+    let output = case.call(["events", "--stats", &case.id]);
+    let event: Value = serde_json::from_str(output.ok()).expect("JSON");
+    assert_eq!(
+        (&event["type"], &event["id"]),
+        (&json!("stats"), &json!(case.id))
+    );
+    assert_eq!(event["data"]["pids"]["limit"], 17, "{event}");
+    assert!(
+        event["data"]["pids"]["current"]
+            .as_u64()
+            .is_some_and(|count| count >= 1),
+        "{event}"
+    );
+    assert!(
+        event["data"]["memory"]["usage"]["usage"]
+            .as_u64()
+            .is_some_and(|bytes| bytes > 0),
+        "{event}"
+    );
+}
+
+#[test]
+fn a_nested_path() {
+    let case = Case::idle();
+    let path = format!("/{}/inner", case.id);
+    let case = case.edit(|spec| spec["linux"]["cgroupsPath"] = json!(path));
+    case.up();
+    let own = std::fs::read_to_string(format!("/proc/{}/cgroup", case.pid())).expect("cgroups");
+    assert!(
+        own.lines().any(|line| line.ends_with(&format!(":{path}"))),
+        "{own}"
+    );
+    case.call(["delete", "--force", &case.id]).ok();
+    // The parent was not the container's to begin with: whoever names it keeps or removes it.
+    for folder in cgroup_folders(&case.id) {
+        assert!(!folder.join("inner").exists(), "{}", folder.display());
+        std::fs::remove_dir(&folder)
+            .unwrap_or_else(|error| panic!("remove {}: {error}", folder.display()));
+    }
+}

@@ -1,0 +1,56 @@
+//! The same cases in a virtual machine: a newer kernel than most hosts', cgroup v2 with every controller, and AppArmor.
+
+use std::time::Duration;
+
+use hull_testkit::vm::{self, Vm};
+
+use crate::subject::subject;
+
+#[test]
+fn in_a_virtual_machine_with_cgroup_v2() {
+    if std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .is_ok_and(|name| name.trim() == "hull-vm")
+    {
+        // This is the inside already.
+        return;
+    }
+    if let Some(reason) = vm::missing() {
+        hull_testkit::skip!("no virtual machine: {reason}");
+        return;
+    }
+    let name = subject()
+        .program()
+        .file_name()
+        .expect("a program's name")
+        .to_string_lossy()
+        .into_owned();
+    let tests = std::env::current_exe().expect("this program");
+    let report = Vm::new()
+        .and_then(|vm| {
+            vm.memory_mib(2048)
+                .limits(Duration::from_secs(1500), 1400)
+                .program(&format!("usr/bin/{name}"), subject().program())
+        })
+        .and_then(|vm| vm.program("usr/bin/conformance", tests))
+        .map(|vm| {
+            let skips = "HULL_SKIP_LOG=/tmp/skips";
+            vm.case(
+                "conformance",
+                &format!(
+                    "{skips} HULL_CONFORMANCE_RUNTIME=/usr/bin/{name} conformance --test-threads 2"
+                ),
+            )
+        })
+        .and_then(Vm::run)
+        .expect("run the virtual machine");
+    let output = report.case("conformance").ok();
+    assert!(output.contains("test result: ok."), "{output}");
+    // Visible with --nocapture.
+    println!(
+        "in the virtual machine: {}",
+        output
+            .lines()
+            .rfind(|line| line.starts_with("test result"))
+            .unwrap_or_default()
+    );
+}
