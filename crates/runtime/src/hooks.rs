@@ -20,14 +20,27 @@ const STDERR_MAX: u64 = 4096;
 /// [`Error::Hook`] with the hook's place, path and the end of its standard error.
 pub(crate) fn run_all(kind: HookKind, hooks: &[Hook], state: &State) -> Result<()> {
     for (index, hook) in hooks.iter().enumerate() {
-        run(hook, state).map_err(|reason| Error::Hook {
-            point: kind.as_str(),
-            index,
-            path: PathBuf::from(&hook.path),
-            reason,
-        })?;
+        run(hook, state).map_err(|reason| failed(kind, index, hook, reason))?;
     }
     Ok(())
+}
+
+/// Runs the hooks of one point in order, whatever becomes of each; their failures.
+pub(crate) fn run_each(kind: HookKind, hooks: &[Hook], state: &State) -> Vec<Error> {
+    let results = hooks
+        .iter()
+        .enumerate()
+        .map(|(index, hook)| run(hook, state).map_err(|reason| failed(kind, index, hook, reason)));
+    results.filter_map(Result::err).collect()
+}
+
+fn failed(kind: HookKind, index: usize, hook: &Hook, reason: String) -> Error {
+    Error::Hook {
+        point: kind.as_str(),
+        index,
+        path: PathBuf::from(&hook.path),
+        reason,
+    }
 }
 
 fn run(hook: &Hook, state: &State) -> std::result::Result<(), String> {

@@ -128,8 +128,8 @@ pub fn delete(state_root: &Path, id: &str, force: bool) -> Result<()> {
     record.cgroup.remove()?;
     dir.remove()?;
     let state = record.state(Status::Stopped);
-    if let Err(e) = hooks::run_all(HookKind::Poststop, &record.poststop, &state) {
-        // runtime.md, lifecycle step 13: a warning, and on.
+    for e in hooks::run_each(HookKind::Poststop, &record.poststop, &state) {
+        // runtime.md, lifecycle step 13: a warning, and on with the remaining hooks.
         tracing::warn!("{e}");
     }
     Ok(())

@@ -365,6 +365,10 @@ impl Checker {
                 "a new user namespace needs uid and gid mappings",
             );
         }
+        let any = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
+        if any && find(NamespaceType::User).is_none() {
+            self.add("linux.uidMappings", "mappings need a user namespace");
+        }
         if !linux.time_offsets.is_empty()
             && find(NamespaceType::Time).is_none_or(|n| n.path.is_some())
         {

@@ -86,7 +86,7 @@ impl Init<'_> {
                 let made = new_filesystem(fstype, source.as_deref(), data, attrs);
                 let fd = match (made, fallback) {
                     (Err(e), Some(index)) if may_fall_back(&e) => {
-                        let target = self.target(destination, true)?;
+                        let target = self.target(destination, true, false)?;
                         return Ok(mount::attach_to(self.source(*index)?, target.as_fd())?);
                     }
                     (made, _) => made?,
@@ -95,7 +95,7 @@ impl Init<'_> {
                 let target = if special {
                     self.plain_directory(destination)?
                 } else {
-                    self.target(destination, true)?
+                    self.target(destination, true, false)?
                 };
                 if *copy_up {
                     copy_tree(target.as_fd(), fd.as_fd())?;
@@ -111,7 +111,8 @@ impl Init<'_> {
             }
             What::Bind { source } => {
                 let tree = self.source(*source)?;
-                let target = self.target(destination, is_directory(tree)?)?;
+                let target =
+                    self.target(destination, is_directory(tree)?, path::is_on_proc(tree)?)?;
                 Ok(mount::attach_to(tree, target.as_fd())?)
             }
             What::CgroupV1 { hierarchies, attrs } => {
@@ -122,7 +123,7 @@ impl Init<'_> {
     }
 
     /// The mount point, made where it is missing, as an `O_PATH` descriptor that is not looked up again.
-    fn target(&self, destination: &Path, directory: bool) -> StepResult<OwnedFd> {
+    fn target(&self, destination: &Path, directory: bool, from_proc: bool) -> StepResult<OwnedFd> {
         let root = self.root()?;
         let mode = Mode::from_raw_mode(0o755);
         let fd = if directory {
@@ -138,8 +139,9 @@ impl Init<'_> {
                 .any(|known| destination == Path::new(known));
             let flags = OFlags::PATH;
             let plain = path::open_in_root_nosymlinks(root, destination, flags, Mode::empty());
-            // The root of procfs itself may be replaced (a bind of /proc over /proc).
-            let whole = destination == Path::new("/proc") && mount::is_mount_root(fd.as_fd())?;
+            // The root of procfs itself may be replaced by another procfs (a bind of /proc over /proc).
+            let whole =
+                from_proc && destination == Path::new("/proc") && mount::is_mount_root(fd.as_fd())?;
             let fine = whole || allowed && plain.is_ok();
             if !fine {
                 return Err(StepError {
@@ -176,7 +178,7 @@ impl Init<'_> {
         let base = attr::NOSUID | attr::NODEV | attr::NOEXEC;
         let mode = [Param::parse("mode=755")?];
         let tmpfs = mount::create(c"tmpfs", Some(c"tmpfs"), &mode, base).map_err(fs_error)?;
-        let target = self.target(destination, true)?;
+        let target = self.target(destination, true, false)?;
         mount::attach_to(tmpfs.as_fd(), target.as_fd())?;
         for hierarchy in list {
             let at = destination.join(&hierarchy.name);
