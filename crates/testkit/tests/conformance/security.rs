@@ -209,26 +209,36 @@ fn seccomp_without_no_new_privileges() {
 
 /// CVE-2024-21626: a working directory that is a leaked descriptor of the host.
 #[test]
-fn a_working_directory_outside_is_refused() {
-    for descriptor in 3..12 {
-        let case = Case::script("ls ../../../../.. | head -50; pwd")
+fn a_working_directory_does_not_lead_outside() {
+    // From outside, the way up does not end at the container's root. Ending there, or not starting, are both fine.
+    let script = "cd -P . && stat -c %d:%i ../../../../../../../../../../.. /";
+    for descriptor in 3..16 {
+        let case = Case::script(script)
             .edit(|spec| spec["process"]["cwd"] = json!(format!("/proc/self/fd/{descriptor}")));
         let output = case.run();
+        let roots: Vec<&str> = output.stdout.lines().collect();
         assert!(
-            !output.stdout.contains("lost+found") && !output.stdout.contains("vmlinuz"),
+            roots.is_empty() || roots[0] == roots[1],
             "descriptor {descriptor} leads outside: {output:?}"
         );
-        assert_ne!(output.code(), 0, "descriptor {descriptor}: {output:?}");
     }
 }
 
 #[test]
-fn exec_with_a_working_directory_outside_is_refused() {
+fn an_exec_working_directory_does_not_lead_outside() {
     let case = Case::idle();
     case.up();
-    for descriptor in 3..12 {
-        let output = case.exec(&["--cwd", &format!("/proc/self/fd/{descriptor}")], &["pwd"]);
-        assert_ne!(output.code(), 0, "descriptor {descriptor}: {output:?}");
+    let script = "cd -P . && stat -c %d:%i ../../../../../../../../../../.. /";
+    for descriptor in 3..16 {
+        let output = case.exec(
+            &["--cwd", &format!("/proc/self/fd/{descriptor}")],
+            &["/bin/sh", "-c", script],
+        );
+        let roots: Vec<&str> = output.stdout.lines().collect();
+        assert!(
+            roots.is_empty() || roots[0] == roots[1],
+            "descriptor {descriptor} leads outside: {output:?}"
+        );
     }
 }
 
