@@ -173,6 +173,15 @@ impl Unpacker<'_> {
                 Ok(())
             };
         }
+        if parent
+            .split(|b| *b == b'/')
+            .any(|part| part.starts_with(WHITEOUT_PREFIX))
+        {
+            return Err(Error::Refused {
+                entry: entry.display(),
+                why: "a directory with a whiteout's name",
+            });
+        }
         let parent = self
             .dirs
             .find(parent)
