@@ -105,9 +105,8 @@ fn upstream() -> SocketAddr {
 
 #[test]
 fn names_are_answered_and_others_go_upstream() {
-    machine(|| {
-        let dir = tempfile::tempdir().expect("dir");
-        let host = open(dir.path());
+    machine(|dir| {
+        let host = open(dir);
         let net = network(1);
         host.ensure_network(&net).expect("network");
         host.sync_firewall(std::slice::from_ref(&net), &[])
@@ -168,9 +167,8 @@ fn names_are_answered_and_others_go_upstream() {
 
 #[test]
 fn a_silent_server_is_given_up() {
-    machine(|| {
-        let dir = tempfile::tempdir().expect("dir");
-        let host = open(dir.path());
+    machine(|dir| {
+        let host = open(dir);
         let path = host.create_sandbox("lone").expect("sandbox");
         let silent = UdpSocket::bind("127.0.0.1:0").expect("socket");
         let upstreams = vec![silent.local_addr().expect("address")];

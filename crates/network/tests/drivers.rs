@@ -95,9 +95,8 @@ fn what_is_not_there_is_named() {
 
 #[test]
 fn macvlan_children_meet_on_their_parent() {
-    machine(|| {
-        let dir = tempfile::tempdir().expect("dir");
-        let host = open(dir.path());
+    machine(|dir| {
+        let host = open(dir);
         ip("link add hntp type veth peer name hntq");
         ip("link set hntp up");
         ip("link set hntq up");
@@ -121,9 +120,8 @@ fn macvlan_children_meet_on_their_parent() {
 
 #[test]
 fn ipvlan_works_or_says_what_is_missing() {
-    machine(|| {
-        let dir = tempfile::tempdir().expect("dir");
-        let host = open(dir.path());
+    machine(|dir| {
+        let host = open(dir);
         ip("link add hntp type veth peer name hntq");
         ip("link set hntp up");
         let net = of_driver("ipvlan", "hntp");

@@ -246,7 +246,8 @@ fn restore(family: Family, input: &str) -> Result<()> {
     }
 }
 
-fn run(program: &str, arguments: &[&str]) -> Result<()> {
+/// Runs it, and returns what it printed.
+pub(super) fn run(program: &str, arguments: &[&str]) -> Result<String> {
     let failed = |message: String| Error::Program {
         program: format!("{program} {}", arguments.join(" ")),
         message,
@@ -256,7 +257,7 @@ fn run(program: &str, arguments: &[&str]) -> Result<()> {
         .output()
         .map_err(|error| failed(error.to_string()))?;
     if output.status.success() {
-        Ok(())
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
         Err(failed(
             String::from_utf8_lossy(&output.stderr).trim().to_owned(),

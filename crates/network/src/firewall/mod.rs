@@ -3,6 +3,7 @@
 //! Publishing a port is one element of a map, never a rule of its own, so that a thousand ports cost a packet what one does.
 
 pub mod iptables;
+pub(crate) mod legacy;
 pub mod rules;
 mod text;
 

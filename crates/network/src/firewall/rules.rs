@@ -277,6 +277,13 @@ fn chains(family: Family, bridges: &[&Network]) -> Vec<Chain> {
     ];
     let mut prerouting = vec![rule(&[Match::Daddr(local)], Action::Return)];
     prerouting.extend(translate.clone());
+    let mut output = Vec::new();
+    if family == Family::Ip6 {
+        // IPv6 has no route_localnet: a packet from ::1 cannot leave the host. Untranslated it is refused at once, and the client tries
+        // 127.0.0.1 instead of waiting.
+        output.push(rule(&[Match::Daddr(local)], Action::Return));
+    }
+    output.extend(translate);
     vec![
         Chain {
             // route_localnet is on for our bridges, so that 127.0.0.1 can reach published ports; without this a container could reach
@@ -297,7 +304,7 @@ fn chains(family: Family, bridges: &[&Network]) -> Vec<Chain> {
         Chain {
             name: "output",
             base: base(ChainKind::Nat, Hook::Output, -100),
-            rules: translate.to_vec(),
+            rules: output,
         },
         Chain {
             name: "postrouting",

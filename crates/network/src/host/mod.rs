@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::dns;
 use crate::driver::{self, HostFacts, InterfaceName, NetPlan};
 use crate::error::{Error, Result};
-use crate::firewall::{self, Element, Family, FirewallOptions, Ruleset, iptables};
+use crate::firewall::{self, Element, Family, FirewallOptions, Ruleset, iptables, legacy};
 use crate::model::{Endpoint, MacAddr, Network, PortMapping, Protocol};
 use crate::netlink::conntrack;
 use crate::netlink::nft::{self, Nft};
@@ -432,7 +432,7 @@ impl Host {
         };
         let mut tables = lock(tables);
         for family in self.families() {
-            if !tables.let_through.contains(&family) && tables.nft.forward_drops(family)? {
+            if !tables.let_through.contains(&family) && tables.forward_drops(family)? {
                 tables.sync_forward(family, &self.comment())?;
             }
         }
@@ -620,11 +620,16 @@ impl Host {
 impl Tables {
     fn sync_forward(&mut self, family: Family, comment: &str) -> Result<()> {
         self.nft.sync_forward(family, comment, &self.bridges)?;
+        legacy::sync_forward(family, comment, &self.bridges)?;
         self.let_through.retain(|known| *known != family);
-        if self.nft.forward_drops(family)? {
+        if self.forward_drops(family)? {
             self.let_through.push(family);
         }
         Ok(())
+    }
+
+    fn forward_drops(&mut self, family: Family) -> Result<bool> {
+        Ok(self.nft.forward_drops(family)? || legacy::forward_drops(family)?)
     }
 }
 

@@ -180,16 +180,10 @@ impl Connection {
         Ok(Connection { socket })
     }
 
-    /// Past `net.core.wmem_max`, which `CAP_NET_ADMIN` allows.
-    pub(crate) fn enlarge_send_buffer(&self, bytes: usize) -> Result<()> {
-        // SO_SNDBUFFORCE exists for every socket; the file descriptor is borrowed for the one call.
-        rustix::net::sockopt::set_socket_send_buffer_size_force(&self.socket, bytes).map_err(
-            |errno| Error::Kernel {
-                operation: "enlarge netlink buffer",
-                object: String::new(),
-                source: errno.into(),
-            },
-        )
+    /// Past `net.core.wmem_max`, which `CAP_NET_ADMIN` allows. Refused (in a user namespace), the default stays: then a very large ruleset
+    /// fails, with `EMSGSIZE`, and only that.
+    pub(crate) fn enlarge_send_buffer(&self, bytes: usize) {
+        let _ = rustix::net::sockopt::set_socket_send_buffer_size_force(&self.socket, bytes);
     }
 
     /// Sends the batch and reads every answer. Fails with the first request that was refused.

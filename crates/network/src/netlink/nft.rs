@@ -44,7 +44,7 @@ pub(crate) struct Nft(pub(super) Connection);
 impl Nft {
     pub(crate) fn open() -> Result<Nft> {
         let connection = Connection::open(libc::NETLINK_NETFILTER)?;
-        connection.enlarge_send_buffer(SEND_BYTES)?;
+        connection.enlarge_send_buffer(SEND_BYTES);
         Ok(Nft(connection))
     }
 

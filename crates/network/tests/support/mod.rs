@@ -10,17 +10,24 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::mount::{MountPropagationFlags, mount_change};
+
 use hull_network::{Endpoint, Firewall, Host, HostOptions, Network, PortMapping, Protocol, Subnet};
 
 pub const TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// Runs `test` in a thread with a network namespace of its own, loopback up.
-pub fn machine(test: impl FnOnce() + Send) {
+/// Runs `test` in a thread with a network namespace of its own, loopback up, and a mount namespace of its own, so that whatever fails, no
+/// pinned namespace stays. The test gets a directory.
+pub fn machine(test: impl FnOnce(&Path) + Send) {
+    let dir = tempfile::tempdir().expect("directory");
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            hull_sys::ns::unshare(hull_sys::clone::CLONE_NEWNET).expect("tests run as root");
-            run("ip", &["link", "set", "lo", "up"]);
-            test();
+            let flags = hull_sys::clone::CLONE_NEWNET | hull_sys::clone::CLONE_NEWNS;
+            hull_sys::ns::unshare(flags).expect("tests run as root");
+            let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
+            mount_change("/", private).expect("private mounts");
+            ip("link set lo up");
+            test(dir.path());
         });
         if let Err(panic) = thread.join() {
             std::panic::resume_unwind(panic);
