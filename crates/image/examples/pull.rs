@@ -24,7 +24,10 @@ fn main() -> Outcome {
     let driver = std::env::var("DRIVER").ok();
     let snapshotter = snapshot::open(driver.as_deref(), &root.join("snapshots"), db.clone())?;
     let images = Images::new(ImagesOptions::new(db, content, snapshotter))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     let none = ProgressSink::none();
     let started = Instant::now();
     match operation.as_str() {
@@ -46,10 +49,21 @@ fn main() -> Outcome {
     }
     let wall = started.elapsed();
     let usage = std::fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<&str> = usage.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let fields: Vec<&str> = usage
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default();
+    let peak = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM"))
+        .unwrap_or_default();
     // Clock ticks are hundredths of a second.
-    println!("{operation}: {wall:?}, user {}0 ms, system {}0 ms, {peak}", fields[11], fields[12]);
+    println!(
+        "{operation}: {wall:?}, user {}0 ms, system {}0 ms, {peak}",
+        fields[11], fields[12]
+    );
     Ok(())
 }

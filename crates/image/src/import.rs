@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 
 use hull_oci::image::{History, RootFs, chain_ids, media_type};
-use hull_oci::{Descriptor, Digest, ImageConfig, Manifest, Platform};
+use hull_oci::{Descriptor, Digest, ImageConfig, Platform};
 use hull_store::content::BlobWriter;
 use hull_store::layer::decompress_detect;
 
@@ -74,7 +74,7 @@ impl Images {
     ) -> Result<Digest> {
         let json = |error: serde_json::Error| Error::Invalid(error.to_string());
         let config_bytes = serde_json::to_vec(config).map_err(json)?;
-        let manifest = Manifest::new(
+        let manifest = crate::compress::local_manifest(
             Descriptor::of(media_type::OCI_CONFIG, &config_bytes),
             layers,
         );

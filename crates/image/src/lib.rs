@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod commit;
+mod compress;
 mod error;
 mod images;
 mod import;

@@ -16,6 +16,7 @@ use hull_store::layer::tar::{Entry, Kind, Reader};
 use hull_store::layer::{decompress, decompress_detect};
 use serde::Deserialize;
 
+use crate::compress::local_manifest;
 use crate::images::{CONFIG_LEN_MAX, Images};
 use crate::lease::Lease;
 use crate::progress::ProgressSink;
@@ -212,7 +213,7 @@ impl Images {
                 layers.push(Descriptor::new(kind, digest.clone(), *size));
             }
             let config = Descriptor::new(media_type::OCI_CONFIG, config.clone(), *config_size);
-            let manifest = Manifest::new(config, layers);
+            let manifest = local_manifest(config, layers);
             let bytes =
                 serde_json::to_vec(&manifest).map_err(|error| Error::Invalid(error.to_string()))?;
             let mut names = Vec::new();

@@ -91,6 +91,10 @@ impl Images {
             ))
         })?;
         let image = self.resolve(&known.image_id)?;
+        let image = {
+            let images = self.clone();
+            blocking(move || images.distributable(image)).await?
+        };
         let (bytes, manifest) = self.manifest_of(&image)?;
         let blobs: Vec<Descriptor> = manifest
             .layers

@@ -4,7 +4,7 @@ mod common;
 
 use std::io::Cursor;
 
-use common::{Store, reference, watched, words};
+use common::{Store, read, reference, watched, words};
 use hull_image::{Auth, Kind, LoadOptions, ProgressSink, PullOptions, PushOptions};
 use hull_testkit::image::Image as Fixture;
 use hull_testkit::registry::{Registry, RegistryOptions};
@@ -49,7 +49,13 @@ async fn what_is_pushed_is_pulled_bit_identical() {
     };
     let (outcome, lines) = push(&name).await;
     assert_eq!((outcome.len(), outcome[0].tag.as_str()), (1, "1"));
-    assert_eq!(outcome[0].digest, image.target.digest);
+    let image = store.images.resolve(&image.id.to_string()).unwrap();
+    assert_eq!(
+        outcome[0].digest, image.target.digest,
+        "compressed for the registry, once"
+    );
+    assert_eq!(read(&store.top_layer(&image).join("data/new")), "2");
+    store.assert_tidy();
     let said = words(&lines);
     assert_eq!(
         said[0],

@@ -1,0 +1,116 @@
+//! Images made here keep their layers as plain tar. For a registry they are compressed, once: the image then has the
+//! manifest that the registry has, and every later push or save gives the same bytes.
+
+use std::io::{Read, Write};
+
+use flate2::{Compression, GzBuilder};
+use hull_oci::image::media_type;
+use hull_oci::{Descriptor, Manifest};
+use hull_state::layers;
+
+use crate::images::{CONFIG_LEN_MAX, Images};
+use crate::lease::Lease;
+use crate::types::Image;
+use crate::unpack::{NewImage, parse_config};
+use crate::{Error, Result};
+
+/// Marks a manifest that was made here and that no registry has seen.
+const LOCAL: &str = "org.hull.local";
+/// Layers compressed at once.
+const WORKERS: usize = 4;
+const BUFFER_LEN: usize = 256 * 1024;
+
+/// The manifest of an image made here.
+pub(crate) fn local_manifest(config: Descriptor, layers: Vec<Descriptor>) -> Manifest {
+    let mut manifest = Manifest::new(config, layers);
+    manifest
+        .annotations
+        .insert(LOCAL.to_owned(), "true".to_owned());
+    manifest
+}
+
+impl Images {
+    /// The image in the form for registries; itself if it has that already. Blocks.
+    pub(crate) fn distributable(&self, image: Image) -> Result<Image> {
+        let (_, mut manifest) = self.manifest_of(&image)?;
+        if manifest.annotations.remove(LOCAL).is_none() {
+            return Ok(image);
+        }
+        let lease = Lease::new(self)?;
+        for group in manifest.layers.chunks_mut(WORKERS) {
+            let outcomes: Vec<Result<()>> = std::thread::scope(|scope| {
+                let threads: Vec<_> = group
+                    .iter_mut()
+                    .map(|layer| scope.spawn(|| self.compress(layer, &lease)))
+                    .collect();
+                let failed = || Error::Invalid("compressing a layer failed".to_owned());
+                threads
+                    .into_iter()
+                    .map(|thread| thread.join().unwrap_or_else(|_| Err(failed())))
+                    .collect()
+            });
+            outcomes.into_iter().collect::<Result<()>>()?;
+        }
+        let config_bytes = self
+            .options()
+            .content
+            .read(&manifest.config.digest, CONFIG_LEN_MAX)?;
+        let config = parse_config(&config_bytes, manifest.layers.len())?;
+        let manifest_bytes =
+            serde_json::to_vec(&manifest).map_err(|error| Error::Invalid(error.to_string()))?;
+        self.record(&NewImage {
+            manifest_bytes: &manifest_bytes,
+            manifest: &manifest,
+            manifest_type: media_type::OCI_MANIFEST,
+            config_bytes: &config_bytes,
+            config: &config,
+            index: None,
+            names: &image.names,
+            repo_digest: None,
+        })?;
+        for (info, blob) in image.layers.iter().zip(&manifest.layers) {
+            let row = self
+                .options()
+                .db
+                .read(|tx| layers::get(tx, &info.chain_id.to_string()))?;
+            if let Some(mut row) = row {
+                row.blob_digest = Some(blob.digest.to_string());
+                row.blob_size = Some(blob.size);
+                self.options().db.write(|tx| layers::put(tx, &row))?;
+            }
+        }
+        drop(lease);
+        self.collect_garbage()?;
+        self.resolve(&image.id.to_string())
+    }
+
+    /// Makes a gzip blob of a plain layer and points the descriptor to it. The header has no time: the same layer gives
+    /// the same bytes.
+    fn compress(&self, layer: &mut Descriptor, lease: &Lease) -> Result<()> {
+        if layer.media_type != media_type::OCI_LAYER {
+            return Ok(());
+        }
+        let failed = |source| Error::Stream {
+            operation: "compress a layer",
+            source,
+        };
+        let mut plain = self.options().content.get(&layer.digest)?;
+        let writer = self.options().content.writer(None, None)?;
+        let mut encoder = GzBuilder::new()
+            .mtime(0)
+            .write(writer, Compression::default());
+        let mut buffer = vec![0; BUFFER_LEN];
+        loop {
+            match plain.read(&mut buffer).map_err(failed)? {
+                0 => break,
+                count => encoder.write_all(&buffer[..count]).map_err(failed)?,
+            }
+        }
+        let writer = encoder.finish().map_err(failed)?;
+        let size = writer.written();
+        let digest = writer.commit()?;
+        lease.hold(&[&digest], &[])?;
+        *layer = Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size);
+        Ok(())
+    }
+}
