@@ -1,18 +1,29 @@
 //! The images service: `hull_image` in the API's shapes, with events and with the containers that use an image.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use futures_util::StreamExt;
 use hull_api::auth::{AuthConfig, AuthResponse};
 use hull_api::container::ContainerConfig;
 use hull_api::filters::Filters;
 use hull_api::image::{
-    DistributionInspect, HistoryItem, ImageDeleteItem, ImageInspect, ImageSummary,
-    ImagesPruneReport, SearchResult,
+    Descriptor, DistributionInspect, HistoryItem, ImageDeleteItem, ImageInspect, ImageMetadata,
+    ImageSummary, ImagesPruneReport, RootFs, SearchResult,
 };
+use hull_api::inspect::DriverData;
+use hull_api::progress::{ProgressDetail, ProgressMessage};
+use hull_image::{Auth, Image, ImageUser, Progress, ProgressSink, Removed};
+use hull_oci::{Digest, Platform, Reference};
 use tokio::io::AsyncRead;
+use tokio::sync::mpsc;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result, chain, failed};
 use crate::streams::{ByteStream, ProgressStream};
+use crate::world::{World, blocking};
+
+/// Lines of progress that wait for a slow client.
+const PROGRESS_QUEUED_MAX: usize = 64;
 
 /// `POST /images/create` from a registry.
 #[derive(Debug, Clone, Default)]
@@ -76,13 +87,184 @@ pub struct ImageListOptions {
 
 /// The images service. A cheap clone.
 #[derive(Clone)]
-pub struct Images {}
+pub struct Images {
+    pub(crate) world: Arc<World>,
+}
+
+impl From<hull_image::Error> for Error {
+    fn from(error: hull_image::Error) -> Error {
+        use hull_image::Kind as K;
+        let kind = match error.kind() {
+            K::NotFound => Kind::NotFound,
+            K::Unauthorized => Kind::Unauthorized,
+            K::InvalidParameter => Kind::InvalidParameter,
+            K::Unavailable => Kind::Unavailable,
+            K::Conflict => Kind::Conflict,
+            K::Internal => Kind::Internal,
+        };
+        Error::new(kind, chain(&error))
+    }
+}
+
+fn auth(config: AuthConfig) -> Auth {
+    let given = |text: String| Some(text).filter(|text| !text.is_empty());
+    Auth {
+        username: config.username,
+        password: config.password,
+        identity_token: given(config.identitytoken),
+        registry_token: given(config.registrytoken),
+    }
+}
+
+fn platform(text: &str) -> Result<Option<Platform>> {
+    match text {
+        "" => Ok(None),
+        text => Platform::parse(text)
+            .map(Some)
+            .map_err(|error| Error::invalid(error.to_string())),
+    }
+}
+
+/// `name` with `tag`, which may be a digest; neither: `default_tag` decides.
+fn reference(name: &str, tag: &str) -> Result<Reference> {
+    let text = match tag {
+        "" => name.to_owned(),
+        digest if digest.contains(':') => format!("{name}@{digest}"),
+        tag => format!("{name}:{tag}"),
+    };
+    Reference::parse_normalized(&text).map_err(|error| Error::invalid(error.to_string()))
+}
+
+fn message(progress: Progress) -> ProgressMessage {
+    let counts = progress.current.is_some() || progress.total.is_some();
+    ProgressMessage {
+        status: progress.status,
+        id: progress.id.unwrap_or_default(),
+        progress_detail: Some(match counts {
+            true => ProgressDetail {
+                current: progress
+                    .current
+                    .and_then(|count| i64::try_from(count).ok())
+                    .unwrap_or(0),
+                total: progress
+                    .total
+                    .and_then(|count| i64::try_from(count).ok())
+                    .unwrap_or(0),
+                ..ProgressDetail::default()
+            },
+            false => ProgressDetail::default(),
+        }),
+        ..ProgressMessage::default()
+    }
+}
+
+/// What a long operation says: progress, and at the end further lines or the error.
+async fn told(
+    mut progress: mpsc::Receiver<Progress>,
+    outcome: impl Future<Output = Result<Vec<ProgressMessage>>> + Send + 'static,
+) -> Result<ProgressStream> {
+    let (sender, mut lines) = mpsc::channel::<Result<ProgressMessage>>(PROGRESS_QUEUED_MAX);
+    // When the client goes away the stream is dropped, the send fails, and with it the operation is given up.
+    tokio::spawn(async move {
+        tokio::pin!(outcome);
+        let mut open = true;
+        let done = loop {
+            tokio::select! {
+                biased;
+                line = progress.recv(), if open => match line {
+                    Some(line) => if sender.send(Ok(message(line))).await.is_err() { return },
+                    None => open = false,
+                },
+                done = &mut outcome => break done,
+            }
+        };
+        while let Ok(line) = progress.try_recv() {
+            let _ = sender.send(Ok(message(line))).await;
+        }
+        match done {
+            Ok(more) => {
+                for line in more {
+                    let _ = sender.send(Ok(line)).await;
+                }
+            }
+            Err(error) => {
+                let _ = sender.send(Err(error)).await;
+            }
+        }
+    });
+    // An error before any progress is the call's own, with its status.
+    let first = match lines.recv().await {
+        None => return Ok(Box::pin(futures_util::stream::empty())),
+        Some(Err(error)) => return Err(error),
+        Some(Ok(first)) => first,
+    };
+    let rest = futures_util::stream::poll_fn(move |cx| lines.poll_recv(cx));
+    Ok(Box::pin(
+        futures_util::stream::iter([Ok(first)]).chain(rest),
+    ))
+}
+
+fn status_line(text: String) -> ProgressMessage {
+    ProgressMessage {
+        status: text,
+        ..ProgressMessage::default()
+    }
+}
 
 impl Images {
+    fn emit(&self, action: &str, id: &str, name: &str) {
+        let mut attributes: BTreeMap<String, String> = self
+            .world
+            .images
+            .resolve(id)
+            .map(|image| labels_of(&image))
+            .unwrap_or_default();
+        attributes.insert("name".to_owned(), name.to_owned());
+        self.world.events.publish("image", action, id, attributes);
+    }
+
+    /// Who uses which image.
+    fn users(&self) -> Vec<ImageUser> {
+        let one = |view: Arc<crate::task::View>| {
+            Some(ImageUser {
+                container_id: view.record.id.clone(),
+                image_id: view.record.image_id.parse::<Digest>().ok()?,
+                running: view.state.phase.is_running(),
+            })
+        };
+        self.world
+            .registry
+            .views()
+            .into_iter()
+            .filter_map(one)
+            .collect()
+    }
+
     /// Pulls. An error before any progress is this call's error; a later one is the stream's last item.
     pub async fn pull(&self, options: PullOptions) -> Result<ProgressStream> {
-        let _ = options;
-        Err(Error::missing("image pull"))
+        let wanted = reference(&options.image, &options.tag)?;
+        let all_tags = options.tag.is_empty() && wanted.tag.is_none() && wanted.digest.is_none();
+        let pull = hull_image::PullOptions {
+            platform: platform(&options.platform)?,
+            auth: options.auth.map(auth),
+        };
+        let (sink, progress) = ProgressSink::channel(PROGRESS_QUEUED_MAX);
+        let service = self.clone();
+        told(progress, async move {
+            let images = service.world.images.clone();
+            match all_tags {
+                true => {
+                    images.pull_all_tags(&wanted, &pull, &sink).await?;
+                }
+                false => {
+                    images.pull(&wanted, &pull, &sink).await?;
+                }
+            }
+            let name = wanted.familiar();
+            service.emit("pull", &name, &name);
+            Ok(Vec::new())
+        })
+        .await
     }
 
     /// Pushes `name` (all its tags when `tag` is empty).
@@ -90,10 +272,26 @@ impl Images {
         &self,
         name: &str,
         tag: &str,
-        auth: Option<AuthConfig>,
+        credentials: Option<AuthConfig>,
     ) -> Result<ProgressStream> {
-        let _ = (name, tag, auth);
-        Err(Error::missing("image push"))
+        let wanted = reference(name, tag)?;
+        let options = hull_image::PushOptions {
+            auth: credentials.map(auth),
+        };
+        let (sink, progress) = ProgressSink::channel(PROGRESS_QUEUED_MAX);
+        let service = self.clone();
+        told(progress, async move {
+            let images = service.world.images.clone();
+            let outcomes = images.push(&wanted, &options, &sink).await?;
+            let name = wanted.familiar();
+            service.emit("push", &name, &name);
+            let aux = |one: hull_image::PushOutcome| ProgressMessage {
+                aux: Some(serde_json::json!({ "Tag": one.tag, "Digest": one.digest.to_string(), "Size": one.size })),
+                ..ProgressMessage::default()
+            };
+            Ok(outcomes.into_iter().map(aux).collect())
+        })
+        .await
     }
 
     /// Makes an image of a tar.
@@ -102,8 +300,35 @@ impl Images {
         options: ImportOptions,
         tar: Box<dyn AsyncRead + Send + Unpin>,
     ) -> Result<ProgressStream> {
-        let _ = (options, tar);
-        Err(Error::missing("image import"))
+        let name = match options.repo.as_str() {
+            "" => None,
+            repo => Some(reference(repo, &options.tag)?.with_default_tag()),
+        };
+        let mut config = ContainerConfig::default();
+        crate::changes::apply(&mut config, &options.changes)?;
+        let import = hull_image::ImportOptions {
+            reference: name.clone(),
+            message: if options.message.is_empty() {
+                "Imported from -".to_owned()
+            } else {
+                options.message
+            },
+            config: crate::changes::to_oci(&config),
+            platform: platform(&options.platform)?,
+        };
+        let (sink, progress) = ProgressSink::channel(PROGRESS_QUEUED_MAX);
+        let service = self.clone();
+        let reader = tokio_util::io::SyncIoBridge::new(tar);
+        told(progress, async move {
+            let id = blocking(&service.world, move |world| {
+                Ok(world.images.import(reader, &import, &sink)?)
+            })
+            .await?;
+            let shown = name.map_or_else(|| id.to_string(), |name| name.familiar());
+            service.emit("import", &id.to_string(), &shown);
+            Ok(vec![status_line(id.to_string())])
+        })
+        .await
     }
 
     /// Loads a docker archive or an OCI layout.
@@ -112,38 +337,204 @@ impl Images {
         quiet: bool,
         tar: Box<dyn AsyncRead + Send + Unpin>,
     ) -> Result<ProgressStream> {
-        let _ = (quiet, tar);
-        Err(Error::missing("image load"))
+        let (sink, progress) = ProgressSink::channel(PROGRESS_QUEUED_MAX);
+        let sink = if quiet { ProgressSink::none() } else { sink };
+        let service = self.clone();
+        let reader = tokio_util::io::SyncIoBridge::new(tar);
+        told(progress, async move {
+            let loaded = blocking(&service.world, move |world| {
+                Ok(world
+                    .images
+                    .load(reader, &hull_image::LoadOptions::default(), &sink)?)
+            })
+            .await?;
+            let mut lines = Vec::new();
+            for one in loaded {
+                let id = one.image_id.to_string();
+                let said = |text: String| ProgressMessage {
+                    stream: text,
+                    ..ProgressMessage::default()
+                };
+                for name in &one.names {
+                    lines.push(said(format!("Loaded image: {}\n", name.familiar())));
+                }
+                if one.names.is_empty() {
+                    lines.push(said(format!("Loaded image ID: {id}\n")));
+                }
+                let shown = one
+                    .names
+                    .first()
+                    .map_or_else(|| id.clone(), Reference::familiar);
+                service.emit("load", &id, &shown);
+            }
+            Ok(lines)
+        })
+        .await
     }
 
     /// The images as a docker archive that is an OCI layout too.
     pub async fn save(&self, names: Vec<String>) -> Result<ByteStream> {
-        let _ = names;
-        Err(Error::missing("image save"))
+        if names.is_empty() {
+            return Err(Error::invalid("no images to save"));
+        }
+        for name in &names {
+            let image = self.world.images.resolve(name)?;
+            self.emit("save", &image.id.to_string(), name);
+        }
+        let images = self.world.images.clone();
+        Ok(crate::pipe::bytes(move |out| {
+            images.save(&names, out).map_err(Error::from).map(|_| ())
+        }))
     }
 
     /// The images, newest first.
     pub async fn list(&self, options: ImageListOptions) -> Result<Vec<ImageSummary>> {
-        let _ = options;
-        Err(Error::missing("image list"))
+        let filters = &options.filters;
+        filters
+            .validate(&["before", "dangling", "label", "reference", "since", "until"])
+            .map_err(Error::invalid)?;
+        let dangling = filters.boolean("dangling").map_err(Error::invalid)?;
+        let until = crate::containers::until(filters)?;
+        let created = |image: &Image| image.config.created_at().map_or(0, |time| time.as_second());
+        let bound = |key: &str| -> Result<Option<i64>> {
+            filters
+                .get(key)
+                .map(|name| Ok(created(&self.world.images.resolve(name)?)))
+                .next()
+                .transpose()
+        };
+        let (before, since) = (bound("before")?, bound("since")?);
+        let users = self.users();
+        let list = self.world.images.list()?;
+        let shared = if options.shared_size {
+            shared_sizes(&list)
+        } else {
+            BTreeMap::new()
+        };
+        let mut summaries = Vec::new();
+        for image in &list {
+            let labels = &labels_of(image);
+            let wanted = dangling.is_none_or(|dangling| dangling == image.names.is_empty())
+                && filters.matches_pairs("label", labels)
+                && before.is_none_or(|before| created(image) < before)
+                && since.is_none_or(|since| created(image) > since)
+                && until.is_none_or(|until| created(image) < until)
+                && (!filters.contains("reference")
+                    || image
+                        .names
+                        .iter()
+                        .chain(&image.repo_digests)
+                        .any(|name| names(filters, name)));
+            if !wanted {
+                continue;
+            }
+            let mut summary = summary(image, &users);
+            if filters.contains("reference") {
+                let kept: Vec<String> = image
+                    .names
+                    .iter()
+                    .filter(|name| names(filters, name))
+                    .map(Reference::familiar)
+                    .collect();
+                summary.repo_tags = kept;
+            }
+            if let Some(size) = shared.get(&image.id.to_string()) {
+                summary.shared_size = *size;
+            }
+            summaries.push(summary);
+        }
+        Ok(summaries)
     }
 
     /// Everything about one image.
     pub async fn inspect(&self, name: &str) -> Result<ImageInspect> {
-        let _ = name;
-        Err(Error::missing("image inspect"))
+        let image = self.world.images.resolve(name)?;
+        let data = match &image.chain_id {
+            Some(chain) => {
+                let key = chain.to_string();
+                blocking(&self.world, move |world| {
+                    world
+                        .snapshots
+                        .inspect_data(&key)
+                        .map_err(failed("read the image's layers"))
+                })
+                .await?
+            }
+            None => Vec::new(),
+        };
+        Ok(ImageInspect {
+            id: image.id.to_string(),
+            repo_tags: image.names.iter().map(Reference::familiar).collect(),
+            repo_digests: image.repo_digests.iter().map(Reference::familiar).collect(),
+            comment: image
+                .config
+                .history
+                .last()
+                .and_then(|step| step.comment.clone())
+                .unwrap_or_default(),
+            created: image.config.created.clone().unwrap_or_default(),
+            author: image.config.author.clone().unwrap_or_default(),
+            config: crate::changes::from_oci(&image.config.config.clone().unwrap_or_default()),
+            architecture: image.config.architecture.clone(),
+            variant: image.config.variant.clone().unwrap_or_default(),
+            os: image.config.os.clone(),
+            os_version: image.config.os_version.clone().unwrap_or_default(),
+            size: size_of(&image),
+            graph_driver: Some(DriverData {
+                data: data
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), value))
+                    .collect(),
+                name: self.world.snapshots.name().to_owned(),
+            }),
+            root_fs: RootFs {
+                kind: "layers".to_owned(),
+                layers: image
+                    .layers
+                    .iter()
+                    .map(|layer| layer.diff_id.to_string())
+                    .collect(),
+            },
+            metadata: ImageMetadata {
+                last_tag_time: image
+                    .last_tagged
+                    .clone()
+                    .unwrap_or_else(|| hull_api::time::ZERO.to_owned()),
+            },
+            descriptor: Some(descriptor(&image.target)),
+            ..ImageInspect::default()
+        })
     }
 
     /// Its layers and how they were made, newest first.
     pub async fn history(&self, name: &str) -> Result<Vec<HistoryItem>> {
-        let _ = name;
-        Err(Error::missing("image history"))
+        let entries = self.world.images.history(name)?;
+        let item = |entry: hull_image::HistoryEntry| HistoryItem {
+            comment: entry.comment,
+            created: entry
+                .created
+                .as_deref()
+                .map_or(0, crate::clock::unix_seconds),
+            created_by: entry.created_by,
+            id: entry
+                .id
+                .map_or_else(|| "<missing>".to_owned(), |id| id.to_string()),
+            size: i64::try_from(entry.size).unwrap_or(i64::MAX),
+            tags: entry.tags.iter().map(Reference::familiar).collect(),
+        };
+        Ok(entries.into_iter().map(item).collect())
     }
 
     /// Gives an image a further name.
     pub async fn tag(&self, name: &str, repo: &str, tag: &str) -> Result<()> {
-        let _ = (name, repo, tag);
-        Err(Error::missing("image tag"))
+        let target = reference(repo, tag)?;
+        let image = self.world.images.tag(name, &target)?;
+        self.emit(
+            "tag",
+            &image.id.to_string(),
+            &target.with_default_tag().familiar(),
+        );
+        Ok(())
     }
 
     /// Removes a name, or an image.
@@ -153,30 +544,133 @@ impl Images {
         force: bool,
         no_prune: bool,
     ) -> Result<Vec<ImageDeleteItem>> {
-        let _ = (name, force, no_prune);
-        Err(Error::missing("image remove"))
+        let image = self.world.images.resolve(name)?;
+        let id = image.id.to_string();
+        let (users, name) = (self.users(), name.to_owned());
+        let labels = labels_of(&image);
+        let removed = blocking(&self.world, move |world| {
+            Ok(world.images.remove(&name, force, !no_prune, &users)?)
+        })
+        .await?;
+        self.tell_removed(&removed, &id, &labels);
+        Ok(removed.iter().map(delete_item).collect())
+    }
+
+    fn tell_removed(&self, removed: &[Removed], id: &str, labels: &BTreeMap<String, String>) {
+        for one in removed {
+            let mut attributes = labels.clone();
+            match one {
+                Removed::Untagged(name) => {
+                    attributes.insert("name".to_owned(), name.clone());
+                    self.world.events.publish("image", "untag", id, attributes);
+                }
+                Removed::Deleted(digest) if digest.to_string() == id => {
+                    attributes.insert("name".to_owned(), id.to_owned());
+                    self.world.events.publish("image", "delete", id, attributes);
+                }
+                Removed::Deleted(_) => {}
+            }
+        }
     }
 
     /// Removes unused images.
     pub async fn prune(&self, filters: Filters) -> Result<ImagesPruneReport> {
-        let _ = filters;
-        Err(Error::missing("image prune"))
+        filters
+            .validate(&["dangling", "label", "label!", "until"])
+            .map_err(Error::invalid)?;
+        let all = !filters
+            .boolean("dangling")
+            .map_err(Error::invalid)?
+            .unwrap_or(true);
+        let until = crate::containers::until(&filters)?;
+        let users = self.users();
+        let outcome = blocking(&self.world, move |world| {
+            let keep = |image: &Image| {
+                let labels = &labels_of(image);
+                !filters.matches_pairs("label", labels)
+                    || !filters.excludes_pairs("label!", labels)
+                    || until.is_some_and(|until| {
+                        image.config.created_at().map_or(0, |time| time.as_second()) > until
+                    })
+            };
+            Ok(world.images.prune(&keep, all, &users)?)
+        })
+        .await?;
+        let reclaimed = [("reclaimed".to_owned(), outcome.reclaimed.to_string())];
+        self.world
+            .events
+            .publish("image", "prune", "", reclaimed.into());
+        Ok(ImagesPruneReport {
+            images_deleted: outcome.removed.iter().map(delete_item).collect(),
+            space_reclaimed: outcome.reclaimed,
+        })
     }
 
     /// Makes an image of a container; returns its id.
     pub async fn commit(&self, options: CommitOptions) -> Result<String> {
-        let _ = options;
-        Err(Error::missing("commit"))
+        let handle = self.world.registry.find(&options.container)?;
+        let view = handle.view();
+        let record = view.record.clone();
+        let name = match options.repo.as_str() {
+            "" => None,
+            repo => Some(reference(repo, &options.tag)?.with_default_tag()),
+        };
+        let mut config = options
+            .config
+            .clone()
+            .unwrap_or_else(|| record.config.clone());
+        crate::changes::apply(&mut config, &options.changes)?;
+        let commit = hull_image::CommitOptions {
+            snapshot_key: record.id.clone(),
+            parent: record.image_id.parse().ok(),
+            reference: name,
+            author: options.author,
+            comment: options.comment,
+            config: crate::changes::to_oci(&config),
+            container: Some(record.id.clone()),
+            created_by: std::iter::once(record.path.clone())
+                .chain(record.args.iter().cloned())
+                .collect::<Vec<_>>()
+                .join(" "),
+        };
+        // Frozen meanwhile, so that the files are those of one moment.
+        let freeze = options.pause && matches!(view.state.phase, crate::phase::Phase::Running(_));
+        if freeze {
+            crate::containers::ask(&self.world, &record.id, crate::task::Message::Pause).await?;
+        }
+        let made = blocking(&self.world, move |world| {
+            Ok(world.images.commit(&commit)?)
+        })
+        .await;
+        if freeze {
+            crate::containers::ask(&self.world, &record.id, crate::task::Message::Unpause).await?;
+        }
+        let id = made?.to_string();
+        let mut attributes = record.event_attributes();
+        attributes.insert("imageID".to_owned(), id.clone());
+        attributes.insert("comment".to_owned(), String::new());
+        self.world
+            .events
+            .publish("container", "commit", &record.id, attributes);
+        Ok(id)
     }
 
     /// What a registry has under a name.
     pub async fn distribution(
         &self,
         name: &str,
-        auth: Option<AuthConfig>,
+        credentials: Option<AuthConfig>,
     ) -> Result<DistributionInspect> {
-        let _ = (name, auth);
-        Err(Error::missing("distribution inspect"))
+        let wanted = reference(name, "")?;
+        let found = self
+            .world
+            .images
+            .distribution_inspect(&wanted, credentials.map(auth).as_ref())
+            .await?;
+        Ok(DistributionInspect {
+            descriptor: descriptor(&found.descriptor),
+            platforms: found.platforms.iter().map(api_platform).collect(),
+        })
     }
 
     /// Searches a registry.
@@ -185,20 +679,157 @@ impl Images {
         term: &str,
         limit: usize,
         filters: Filters,
-        auth: Option<AuthConfig>,
+        credentials: Option<AuthConfig>,
     ) -> Result<Vec<SearchResult>> {
-        let _ = (term, limit, filters, auth);
-        Err(Error::missing("image search"))
+        let _ = (limit, filters, credentials);
+        Err(Error::missing(&format!(
+            "searching registries (for {term})"
+        )))
     }
 
     /// Checks credentials.
-    pub async fn login(&self, auth: AuthConfig) -> Result<AuthResponse> {
-        let _ = auth;
-        Err(Error::missing("registry login"))
+    pub async fn login(&self, credentials: AuthConfig) -> Result<AuthResponse> {
+        let host = match credentials.serveraddress.as_str() {
+            "" => "https://index.docker.io/v1/".to_owned(),
+            address => address.to_owned(),
+        };
+        let login = self.world.images.login(&host, &auth(credentials)).await?;
+        Ok(AuthResponse {
+            status: login.status,
+            identity_token: login.identity_token.unwrap_or_default(),
+        })
     }
 
     /// Labels of an image, for whoever only needs those.
     pub async fn labels(&self, name: &str) -> Result<BTreeMap<String, String>> {
-        Ok(self.inspect(name).await?.config.labels)
+        Ok(labels_of(&self.world.images.resolve(name)?))
+    }
+}
+
+fn delete_item(removed: &Removed) -> ImageDeleteItem {
+    match removed {
+        Removed::Untagged(name) => ImageDeleteItem {
+            untagged: name.clone(),
+            ..ImageDeleteItem::default()
+        },
+        Removed::Deleted(digest) => ImageDeleteItem {
+            deleted: digest.to_string(),
+            ..ImageDeleteItem::default()
+        },
+    }
+}
+
+fn labels_of(image: &Image) -> BTreeMap<String, String> {
+    image
+        .config
+        .config
+        .as_ref()
+        .map(|config| config.labels.clone())
+        .unwrap_or_default()
+}
+
+fn size_of(image: &Image) -> i64 {
+    i64::try_from(image.size).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn summary(image: &Image, users: &[ImageUser]) -> ImageSummary {
+    let containers = users
+        .iter()
+        .filter(|user| user.image_id == image.id)
+        .count();
+    ImageSummary {
+        containers: containers as i64,
+        created: image.config.created_at().map_or(0, |time| time.as_second()),
+        id: image.id.to_string(),
+        labels: labels_of(image),
+        parent_id: String::new(),
+        repo_digests: image.repo_digests.iter().map(Reference::familiar).collect(),
+        repo_tags: image.names.iter().map(Reference::familiar).collect(),
+        shared_size: -1,
+        size: size_of(image),
+        descriptor: Some(descriptor(&image.target)),
+    }
+}
+
+/// Bytes of layers that another image has too.
+pub(crate) fn shared_sizes(images: &[Image]) -> BTreeMap<String, i64> {
+    let mut uses: BTreeMap<String, usize> = BTreeMap::new();
+    for layer in images.iter().flat_map(|image| &image.layers) {
+        *uses.entry(layer.chain_id.to_string()).or_default() += 1;
+    }
+    let shared = |image: &Image| {
+        let layers = image.layers.iter().filter(|layer| {
+            uses.get(&layer.chain_id.to_string())
+                .is_some_and(|uses| *uses > 1)
+        });
+        i64::try_from(layers.map(|layer| layer.size).sum::<u64>()).unwrap_or(i64::MAX)
+    };
+    images
+        .iter()
+        .map(|image| (image.id.to_string(), shared(image)))
+        .collect()
+}
+
+fn descriptor(target: &hull_oci::Descriptor) -> Descriptor {
+    Descriptor {
+        media_type: target.media_type.clone(),
+        digest: target.digest.to_string(),
+        size: i64::try_from(target.size).unwrap_or(i64::MAX),
+        platform: target.platform.as_ref().map(api_platform),
+        ..Descriptor::default()
+    }
+}
+
+fn api_platform(platform: &Platform) -> hull_api::image::Platform {
+    hull_api::image::Platform {
+        architecture: platform.architecture.clone(),
+        os: platform.os.clone(),
+        variant: platform.variant.clone().unwrap_or_default(),
+        ..hull_api::image::Platform::default()
+    }
+}
+
+/// The `reference` filter: a shell pattern over the familiar name, with or without the tag.
+fn names(filters: &Filters, name: &Reference) -> bool {
+    let (full, bare) = (name.familiar(), name.familiar_name());
+    filters.get("reference").any(|pattern| {
+        let tail = |text: &str| text.rsplit('/').next().unwrap_or_default().to_owned();
+        [&full, &bare].into_iter().any(|text| glob(pattern, text))
+            || (!pattern.contains('/')
+                && (glob(pattern, &tail(&full)) || glob(pattern, &tail(&bare)))
+                && !full.contains('/'))
+    })
+}
+
+/// Go's `path.Match` without classes: `*` and `?` do not match a slash.
+fn glob(pattern: &str, text: &str) -> bool {
+    fn inner(pattern: &[u8], text: &[u8]) -> bool {
+        match (pattern.first(), text.first()) {
+            (None, None) => true,
+            (Some(b'*'), _) => {
+                inner(&pattern[1..], text)
+                    || text
+                        .first()
+                        .is_some_and(|c| *c != b'/' && inner(pattern, &text[1..]))
+            }
+            (Some(b'?'), Some(c)) if *c != b'/' => inner(&pattern[1..], &text[1..]),
+            (Some(p), Some(c)) if p == c => inner(&pattern[1..], &text[1..]),
+            _ => false,
+        }
+    }
+    // The recursion is as deep as the texts are long, and a name has at most 255 bytes.
+    pattern.len() <= 512 && text.len() <= 512 && inner(pattern.as_bytes(), text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::glob;
+
+    #[test]
+    fn patterns() {
+        assert!(glob("busybox*", "busybox:latest"));
+        assert!(glob("*/b?x", "a/box"));
+        assert!(!glob("*", "a/box"));
+        assert!(!glob("box", "boxes"));
     }
 }

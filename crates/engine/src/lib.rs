@@ -3,26 +3,43 @@
 //! `Engine::open` puts the services together and takes over what an earlier daemon left. One task owns each container's
 //! phase; see `phase` for the states, `admit` for what is allowed when.
 #![forbid(unsafe_code)]
-// Until the services below are wired to the modules beside them.
-#![allow(dead_code, unused_imports)]
 
 pub mod admit;
+mod changes;
 mod clock;
 pub mod containers;
+mod copyup;
+mod detach;
 pub mod error;
 pub mod events;
 pub mod execs;
 pub mod failpoint;
+mod files;
+mod health;
 mod id;
 pub mod images;
 pub mod networks;
 pub mod options;
 pub mod phase;
+mod pipe;
+mod record;
+mod restore;
+mod rootfs;
 mod shim;
+mod signal;
+mod spec;
 pub mod streams;
 pub mod system;
+mod task;
 mod undo;
 pub mod volumes;
+mod world;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use hull_state::Db;
+use hull_store::content::Content;
 
 pub use containers::Containers;
 pub use error::{Error, Kind, Result};
@@ -33,6 +50,9 @@ pub use networks::Networks;
 pub use options::{BridgeOptions, EngineOptions};
 pub use system::System;
 pub use volumes::Volumes;
+
+use crate::error::failed;
+use crate::world::{World, blocking};
 
 /// The engine: its services, each a cheap clone. `daemon` calls them and knows no container rule itself.
 #[derive(Clone)]
@@ -51,19 +71,135 @@ pub struct Engine {
     pub system: System,
     /// What happened.
     pub events: Events,
+    world: Arc<World>,
 }
 
 impl Engine {
     /// Opens the data root, makes the default networks, and takes over or buries what an earlier daemon left.
     pub async fn open(options: EngineOptions) -> Result<Engine> {
-        let _ = options;
-        Err(Error::missing("engine"))
+        let opened = tokio::task::spawn_blocking(move || open_world(options)).await;
+        let world = Arc::new(opened.map_err(failed("open the engine"))??);
+        blocking(&world, networks::defaults::ensure).await?;
+        restore::restore(&world).await?;
+        Ok(Engine {
+            containers: Containers {
+                world: world.clone(),
+            },
+            execs: Execs {
+                world: world.clone(),
+            },
+            images: Images {
+                world: world.clone(),
+            },
+            volumes: Volumes {
+                world: world.clone(),
+            },
+            networks: Networks {
+                world: world.clone(),
+            },
+            system: System {
+                world: world.clone(),
+            },
+            events: world.events.clone(),
+            world,
+        })
     }
 
     /// Ends in good order. `stop_containers`: also the containers, each with its own stop signal and time
     /// (`--live-restore=false`); else they run on, and the next daemon finds them.
     pub async fn shutdown(&self, stop_containers: bool) -> Result<()> {
-        let _ = stop_containers;
-        Err(Error::missing("engine shutdown"))
+        if stop_containers {
+            restore::stop_all(&self.world).await?;
+        }
+        blocking(&self.world, |world| Ok(world.db.checkpoint()?)).await
+    }
+}
+
+fn make_dir(path: &Path, mode: u32) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(failed(format!("make {}", path.display())))
+}
+
+fn open_world(options: EngineOptions) -> Result<World> {
+    make_dir(&options.data_root, 0o710)?;
+    make_dir(&options.data_root.join("containers"), 0o710)?;
+    make_dir(&options.exec_root, 0o711)?;
+    let db = Db::open(options.data_root.join("state.db"))?;
+    let snapshots = hull_store::snapshot::open(
+        options.storage_driver.as_deref(),
+        &options.data_root.join("snapshots"),
+        db.clone(),
+    )
+    .map_err(failed("open the storage driver"))?;
+    let content =
+        Content::open(options.data_root.join("blobs")).map_err(failed("open the content store"))?;
+    let mut image_options = hull_image::ImagesOptions::new(db.clone(), content, snapshots.clone());
+    image_options.registries = hull_image::RegistryConfig {
+        mirrors: options.registry_mirrors.clone(),
+        insecure: options.insecure_registries.clone(),
+        certs_dir: Some(
+            options
+                .certs_dir
+                .clone()
+                .unwrap_or_else(|| "/etc/docker/certs.d".into()),
+        ),
+        ..hull_image::RegistryConfig::default()
+    };
+    image_options.max_concurrent_downloads = options.max_concurrent_downloads;
+    image_options.max_concurrent_uploads = options.max_concurrent_uploads;
+    let images = hull_image::Images::new(image_options)?;
+    let host = hull_network::Host::open(hull_network::HostOptions {
+        exec_root: options.exec_root.clone(),
+        instance: options.instance.clone(),
+        firewall: options.firewall,
+        ip6tables: options.ip6tables,
+        ip_forward: options.ip_forward,
+    })?;
+    let pools = if options.address_pools.is_empty() {
+        hull_network::ipam::default_pools()
+    } else {
+        options.address_pools.clone()
+    };
+    let facts = host_facts();
+    if facts.apparmor {
+        hull_security::apparmor::ensure_default_profile()
+            .map_err(failed("load the AppArmor profile"))?;
+    }
+    Ok(World {
+        plane: networks::plane::Plane {
+            db: db.clone(),
+            host,
+            pools,
+        },
+        volumes: volumes::VolumeStore::open(db.clone(), &options.data_root)?,
+        launcher: shim::Launcher::new(&options.exec_root, options.shim_program.clone())?,
+        events: Events::new(),
+        seccomp_profile: system::seccomp_profile(options.seccomp_profile.as_deref())?,
+        registry: world::Registry::default(),
+        execs: execs::ExecTable::default(),
+        host: facts,
+        db,
+        snapshots,
+        images,
+        options,
+    })
+}
+
+fn host_facts() -> spec::HostFacts {
+    let kernel = hull_security::seccomp::Kernel::running();
+    spec::HostFacts {
+        cgroup2: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
+        recursive_read_only: (kernel.major, kernel.minor) >= (5, 12),
+        hostname: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
+        kernel,
+        apparmor: hull_security::apparmor::is_enabled(),
+        selinux: hull_security::selinux::is_enabled(),
     }
 }

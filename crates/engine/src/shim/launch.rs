@@ -47,9 +47,15 @@ impl Launcher {
         self.root.join(id)
     }
 
-    /// Where a shim listens.
-    pub(crate) fn socket(&self, id: &str) -> PathBuf {
-        self.dir(id).join("sock")
+    /// Where a shim listens, by a path that is short whatever the roots are: a socket's address has 108 bytes.
+    pub(crate) fn socket(&self, id: &str) -> Result<Socket> {
+        let dir = self.dir(id);
+        let fd =
+            hull_sys::path::open_dir(&dir).map_err(failed(format!("open {}", dir.display())))?;
+        Ok(Socket {
+            path: PathBuf::from(format!("/proc/self/fd/{}/sock", fd.as_raw_fd())),
+            _dir: fd,
+        })
     }
 
     /// Ids of all shims' folders.
@@ -122,10 +128,10 @@ impl Launcher {
         id: &str,
         events: mpsc::Sender<ShimEvent>,
     ) -> Result<ShimClient> {
-        let path = self.socket(id);
-        let stream = UnixStream::connect(&path)
+        let socket = self.socket(id)?;
+        let stream = UnixStream::connect(socket.path())
             .await
-            .map_err(failed(format!("connect to {}", path.display())))?;
+            .map_err(failed(format!("connect to the shim of {id}")))?;
         Ok(ShimClient::new(stream, events))
     }
 
@@ -142,6 +148,19 @@ impl Launcher {
         String::from_utf8_lossy(&text[text.len().saturating_sub(BYTES_MAX)..])
             .trim()
             .to_owned()
+    }
+}
+
+/// The address of a shim's socket; good as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    path: PathBuf,
+    _dir: OwnedFd,
+}
+
+impl Socket {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 }
 

@@ -1,0 +1,731 @@
+//! Making a container: the image's configuration under the request's, defaults, volumes, files, and one transaction for
+//! record, name and edges.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use hull_api::container::{
+    ContainerConfig, ContainerCreateRequest, ContainerCreateResponse, HealthConfig,
+};
+use hull_api::host::HostConfig;
+use hull_api::network::EndpointSettings;
+use hull_image::Image;
+use hull_oci::image as oci;
+use hull_state::{containers as rows, volumes as volume_rows};
+
+use super::mounts::{self, Planned};
+use super::validate;
+use crate::clock;
+use crate::copyup;
+use crate::error::{Error, Result, failed};
+use crate::id::{self, new_id};
+use crate::phase::State;
+use crate::record::{ContainerRecord, MountKind, MountRecord, NetworkMode};
+use crate::rootfs;
+use crate::spec::SecurityOptions;
+use crate::task;
+use crate::undo::Undo;
+use crate::world::{World, blocking};
+
+/// Names tried for a container that was given none.
+const NAME_ATTEMPTS: u32 = 8;
+
+/// Makes it; the answer has the id and Docker's warnings.
+pub(super) async fn create(
+    world: &Arc<World>,
+    name: Option<&str>,
+    platform: Option<&str>,
+    request: ContainerCreateRequest,
+) -> Result<ContainerCreateResponse> {
+    let name = name
+        .filter(|name| !name.is_empty())
+        .map(id::container_name)
+        .transpose()?
+        .map(str::to_owned);
+    let platform = platform
+        .filter(|platform| !platform.is_empty())
+        .map(str::to_owned);
+    let mut undo = Undo::new();
+    let (id, for_undo) = (new_id(), world.clone());
+    {
+        let id = id.clone();
+        undo.push("the container's files", async move {
+            blocking(&for_undo, move |world| drop_files(world, &id)).await
+        });
+    }
+    let made = blocking(world, move |world| {
+        make(world, id, name, platform.as_deref(), request)
+    })
+    .await;
+    match made {
+        Ok(Made {
+            record,
+            new_volumes,
+            warnings,
+        }) => {
+            undo.disarm();
+            for volume in new_volumes {
+                world.events.publish(
+                    "volume",
+                    "create",
+                    &volume,
+                    [("driver".to_owned(), "local".to_owned())].into(),
+                );
+            }
+            let (id, attributes) = (record.id.clone(), record.event_attributes());
+            task::spawn(world, record, State::created(), None);
+            world.events.publish("container", "create", &id, attributes);
+            Ok(ContainerCreateResponse { id, warnings })
+        }
+        Err(error) => Err(undo.unwind(error).await),
+    }
+}
+
+struct Made {
+    record: ContainerRecord,
+    new_volumes: Vec<String>,
+    warnings: Vec<String>,
+}
+
+/// What a failed create may have left: nothing of it has a row.
+fn drop_files(world: &World, id: &str) -> Result<()> {
+    if world.db.read(|tx| rows::get(tx, id)).is_ok() {
+        world.db.write(|tx| rows::remove(tx, id))?;
+    }
+    for info in world
+        .snapshots
+        .walk()
+        .map_err(failed("list the snapshots"))?
+    {
+        if info.key == id || info.key.starts_with(&format!("{id}-image-")) {
+            world
+                .snapshots
+                .remove(&info.key)
+                .map_err(failed("remove the container's files"))?;
+        }
+    }
+    match std::fs::remove_dir_all(world.container_dir(id).0) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(failed("remove the container's folder")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn make(
+    world: &World,
+    id: String,
+    name: Option<String>,
+    platform: Option<&str>,
+    request: ContainerCreateRequest,
+) -> Result<Made> {
+    world.options.failpoints.pass("create.begin")?;
+    let ContainerCreateRequest {
+        mut config,
+        mut host_config,
+        networking_config,
+    } = request;
+    if let Some(name) = &name {
+        free_name(world, name)?;
+    }
+    let image = match config.image.as_str() {
+        "" => return Err(Error::invalid("config.Image cannot be empty")),
+        reference => world.images.resolve(reference)?,
+    };
+    check_platform(&image, platform, &config.image)?;
+    merge_image(&mut config, &image);
+    let mut warnings = Vec::new();
+    fill_host(world, &mut host_config, &mut warnings)?;
+    validate::config(&config, &host_config)?;
+    validate::host_config(&host_config)?;
+    let (path, args) = command(&config)?;
+    if config.cmd.is_empty() && config.entrypoint.first().is_some_and(String::is_empty) {
+        config.entrypoint.clear();
+    }
+    let networks = networks(
+        world,
+        &host_config,
+        &config,
+        networking_config.endpoints_config,
+    )?;
+    let labels = labels(world, &host_config)?;
+    let mut record = ContainerRecord {
+        id: id.clone(),
+        created: clock::now(),
+        image_id: image.id.to_string(),
+        path,
+        args,
+        runtime: if host_config.runtime.is_empty() {
+            world.options.default_runtime.clone()
+        } else {
+            host_config.runtime.clone()
+        },
+        driver: world.snapshots.name().to_owned(),
+        networks,
+        apparmor_profile: labels.apparmor,
+        mount_label: labels.mount,
+        process_label: labels.process,
+        id_mappings: if host_config.userns_mode == "host" {
+            Vec::new()
+        } else {
+            world.options.userns_remap.clone()
+        },
+        ..ContainerRecord::default()
+    };
+    known_runtime(world, &record.runtime)?;
+    let planned = mounts::plan(
+        &config,
+        &host_config,
+        volumes_from(world, &host_config.volumes_from)?,
+    )?;
+    record.config = config;
+    host_config.runtime.clone_from(&record.runtime);
+    record.host = host_config;
+    let parent = image.chain_id.as_ref().map(ToString::to_string);
+    world
+        .snapshots
+        .prepare(&id, parent.as_deref())
+        .map_err(failed("make the container's file system"))?;
+    world.options.failpoints.pass("create.snapshot")?;
+    let dir = world.container_dir(&id).0;
+    std::fs::create_dir_all(&dir).map_err(failed(format!("make {}", dir.display())))?;
+    if record.host.log_config.kind == "local" {
+        std::fs::create_dir_all(dir.join("local-logs")).map_err(failed("make the log's folder"))?;
+    }
+    world.options.failpoints.pass("create.files")?;
+    let mut new_volumes = Vec::new();
+    for (number, plan) in planned.into_iter().enumerate() {
+        let mount = volume(world, &id, plan, number, &mut new_volumes)
+            .inspect_err(|_| drop_volumes(world, &new_volumes))?;
+        record.mounts.push(mount);
+    }
+    world
+        .options
+        .failpoints
+        .pass("create.volumes")
+        .inspect_err(|_| drop_volumes(world, &new_volumes))?;
+    insert(world, &mut record, name).inspect_err(|_| drop_volumes(world, &new_volumes))?;
+    Ok(Made {
+        record,
+        new_volumes,
+        warnings,
+    })
+}
+
+/// Volumes that were made for a create that failed.
+fn drop_volumes(world: &World, names: &[String]) {
+    for name in names {
+        let gone = world
+            .db
+            .write(|tx| volume_rows::remove(tx, name))
+            .map_err(Error::from)
+            .and_then(|_| world.volumes.remove_files(name));
+        if let Err(error) = gone {
+            tracing::warn!(volume = %name, %error, "undo a volume");
+        }
+    }
+}
+
+fn free_name(world: &World, name: &str) -> Result<()> {
+    match world.db.read(|tx| rows::id_of_name(tx, name))? {
+        None => Ok(()),
+        Some(holder) => Err(task::name_taken(
+            hull_state::Error::Taken {
+                noun: "container name",
+                key: name.to_owned(),
+                holder,
+            },
+            name,
+        )),
+    }
+}
+
+/// The one transaction: record, name, edges to volumes.
+fn insert(world: &World, record: &mut ContainerRecord, name: Option<String>) -> Result<()> {
+    let phase =
+        serde_json::to_string(&State::created()).map_err(failed("encode the container's state"))?;
+    let text = record.encode()?;
+    let attempts = if name.is_some() { 1 } else { NAME_ATTEMPTS };
+    for attempt in 0..attempts {
+        let candidate = name.clone().unwrap_or_else(|| id::made_up_name(attempt));
+        let row = rows::Container {
+            id: record.id.clone(),
+            name: candidate.clone(),
+            image_id: record.image_id.clone(),
+            snapshot_key: record.id.clone(),
+            created: record.created.clone(),
+            record: text.clone(),
+            phase: phase.clone(),
+        };
+        let inserted = world.db.try_write(|tx| {
+            rows::insert(tx, &row).map_err(|error| task::name_taken(error, &candidate))?;
+            for mount in record
+                .mounts
+                .iter()
+                .filter(|mount| mount.kind == MountKind::Volume)
+            {
+                volume_rows::add_user(tx, &mount.name, &record.id)?;
+            }
+            world.options.failpoints.pass("create.row")
+        });
+        match inserted {
+            Ok(()) => {
+                record.name = candidate;
+                return Ok(());
+            }
+            Err(error) if error.kind == crate::error::Kind::Conflict && attempt + 1 < attempts => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::internal("no free name was found for the container"))
+}
+
+fn check_platform(image: &Image, wanted: Option<&str>, reference: &str) -> Result<()> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let platform =
+        hull_oci::Platform::parse(wanted).map_err(|error| Error::invalid(error.to_string()))?;
+    let own = image.config.platform();
+    if own.matches(&platform) {
+        return Ok(());
+    }
+    Err(Error::not_found(format!(
+        "image with reference {reference} was found but does not provide the specified platform ({wanted})"
+    )))
+}
+
+/// moby's `runconfig.Merge`: the image's values where the request has none.
+fn merge_image(config: &mut ContainerConfig, image: &Image) {
+    let own: oci::ContainerConfig = image.config.config.clone().unwrap_or_default();
+    let or = |mine: &mut String, theirs: &String| {
+        if mine.is_empty() {
+            mine.clone_from(theirs);
+        }
+    };
+    or(&mut config.user, &own.user);
+    or(&mut config.working_dir, &own.working_dir);
+    or(&mut config.stop_signal, &own.stop_signal);
+    config.stop_timeout = config.stop_timeout.or(own.stop_timeout);
+    if config.shell.is_empty() {
+        config.shell.clone_from(&own.shell);
+    }
+    config
+        .exposed_ports
+        .extend(own.exposed_ports.iter().cloned());
+    config.volumes.extend(own.volumes.iter().cloned());
+    for (key, value) in &own.labels {
+        config
+            .labels
+            .entry(key.clone())
+            .or_insert_with(|| value.clone());
+    }
+    let key = |entry: &String| entry.split('=').next().unwrap_or_default().to_owned();
+    let set: std::collections::BTreeSet<String> = config.env.iter().map(key).collect();
+    config.env.extend(
+        own.env
+            .iter()
+            .filter(|entry| !set.contains(&key(entry)))
+            .cloned(),
+    );
+    if config.entrypoint.is_empty() {
+        if config.cmd.is_empty() {
+            config.cmd = own.cmd.clone().unwrap_or_default();
+        }
+        config.entrypoint = own.entrypoint.clone().unwrap_or_default();
+    } else if config.entrypoint == [""] {
+        // An empty entrypoint on purpose: the image's is dropped.
+        config.entrypoint.clear();
+    }
+    config.healthcheck = merge_health(config.healthcheck.take(), own.healthcheck.as_ref());
+}
+
+fn merge_health(
+    mine: Option<HealthConfig>,
+    image: Option<&oci::Healthcheck>,
+) -> Option<HealthConfig> {
+    let theirs = image.map(|check| HealthConfig {
+        test: check.test.clone(),
+        interval: check.interval,
+        timeout: check.timeout,
+        start_period: check.start_period,
+        start_interval: check.start_interval,
+        retries: check.retries,
+    });
+    let (mut mine, theirs) = match (mine, theirs) {
+        (Some(mine), Some(theirs)) => (mine, theirs),
+        (mine, theirs) => return mine.or(theirs),
+    };
+    if mine.test.is_empty() {
+        mine.test = theirs.test;
+    }
+    for (mine, theirs) in [
+        (&mut mine.interval, theirs.interval),
+        (&mut mine.timeout, theirs.timeout),
+        (&mut mine.start_period, theirs.start_period),
+        (&mut mine.start_interval, theirs.start_interval),
+        (&mut mine.retries, theirs.retries),
+    ] {
+        if *mine == 0 {
+            *mine = theirs;
+        }
+    }
+    Some(mine)
+}
+
+fn command(config: &ContainerConfig) -> Result<(String, Vec<String>)> {
+    let mut words = config.entrypoint.iter().chain(&config.cmd).cloned();
+    match words.next() {
+        Some(path) => Ok((path, words.collect())),
+        None => Err(Error::invalid("no command specified")),
+    }
+}
+
+/// Docker's defaults, from the daemon's configuration where it has a say.
+fn fill_host(world: &World, host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<()> {
+    let options = &world.options;
+    if matches!(host.network_mode.as_str(), "" | "default") {
+        host.network_mode = if options.bridge.name.as_deref() == Some("none") {
+            "none"
+        } else {
+            "bridge"
+        }
+        .to_owned();
+    }
+    if host.ipc_mode.is_empty() {
+        host.ipc_mode = if options.default_ipc_mode.is_empty() {
+            "private".to_owned()
+        } else {
+            options.default_ipc_mode.clone()
+        };
+    }
+    if host.cgroupns_mode.is_empty() {
+        host.cgroupns_mode = match (
+            options.default_cgroupns_mode.as_str(),
+            world.host.cgroup2 && !host.privileged,
+        ) {
+            ("", true) => "private".to_owned(),
+            ("", false) => "host".to_owned(),
+            (mode, _) => mode.to_owned(),
+        };
+    }
+    if host.shm_size == 0 && host.ipc_mode != "host" && !host.ipc_mode.starts_with("container:") {
+        host.shm_size = options.default_shm_size;
+    }
+    if host.restart_policy.name.is_empty() {
+        host.restart_policy.name = "no".to_owned();
+    }
+    if host.log_config.kind.is_empty() {
+        host.log_config.kind.clone_from(&options.log_driver);
+    }
+    if host.log_config.kind == options.log_driver {
+        for (key, value) in &options.log_options {
+            host.log_config
+                .config
+                .entry(key.clone())
+                .or_insert_with(|| value.clone());
+        }
+    }
+    super::logs::check(&host.log_config)?;
+    let resources = &mut host.resources;
+    if resources.memory > 0 && resources.memory_swap == 0 {
+        resources.memory_swap = resources.memory.saturating_mul(2);
+    }
+    if resources.memory_swappiness == Some(-1) {
+        resources.memory_swappiness = None;
+    }
+    if resources.pids_limit == Some(0) {
+        resources.pids_limit = None;
+    }
+    if !host.privileged {
+        let (masked, read_only) = (
+            hull_security::defaults::masked_paths,
+            hull_security::defaults::readonly_paths,
+        );
+        let unconfined = SecurityOptions::parse(&host.security_opt)?.system_paths_unconfined;
+        if !unconfined {
+            host.masked_paths.get_or_insert_with(masked);
+            host.readonly_paths.get_or_insert_with(read_only);
+        }
+    }
+    if options.no_new_privileges
+        && !host
+            .security_opt
+            .iter()
+            .any(|option| option.starts_with("no-new-privileges"))
+    {
+        host.security_opt.push("no-new-privileges".to_owned());
+    }
+    hull_security::caps::tweak(&host.cap_add, &host.cap_drop, host.privileged)
+        .map_err(|error| Error::invalid(error.to_string()))?;
+    if host.resources.oom_kill_disable == Some(true) && host.resources.memory == 0 {
+        warnings.push(
+            "OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources."
+                .to_owned(),
+        );
+    }
+    if let NetworkMode::Host = NetworkMode::parse(&host.network_mode)
+        && (!host.port_bindings.is_empty() || host.publish_all_ports)
+    {
+        warnings.push("Published ports are discarded when using host network mode".to_owned());
+    }
+    Ok(())
+}
+
+fn known_runtime(world: &World, name: &str) -> Result<()> {
+    let known = matches!(name, "runc" | "hull" | "io.containerd.runc.v2")
+        || world.options.runtimes.contains_key(name);
+    if known {
+        Ok(())
+    } else {
+        Err(Error::invalid(format!(
+            "unknown or invalid runtime name: {name}"
+        )))
+    }
+}
+
+/// The networks asked for, by name; the one of the network mode always among them.
+fn networks(
+    world: &World,
+    host: &HostConfig,
+    config: &ContainerConfig,
+    asked: BTreeMap<String, Option<EndpointSettings>>,
+) -> Result<BTreeMap<String, EndpointSettings>> {
+    let mode = NetworkMode::parse(&host.network_mode);
+    if config.network_disabled {
+        return Ok(BTreeMap::new());
+    }
+    let main = match mode {
+        NetworkMode::Container(target) => {
+            let handle = world.registry.find(target)?;
+            if let NetworkMode::Container(_) = handle.view().record.network_mode() {
+                return Err(Error::conflict(format!(
+                    "cannot join own network namespace of container {target}, which joins another"
+                )));
+            }
+            if !host.port_bindings.is_empty() || host.publish_all_ports {
+                return Err(Error::invalid(
+                    "conflicting options: port publishing and the container type network mode",
+                ));
+            }
+            return Ok(BTreeMap::new());
+        }
+        NetworkMode::Bridge => "bridge",
+        NetworkMode::Host => "host",
+        NetworkMode::None => "none",
+        NetworkMode::Named(name) => name,
+    };
+    let mut networks: BTreeMap<String, EndpointSettings> = BTreeMap::new();
+    let record = world.plane.find(main)?;
+    let main_name = record.network.name.clone();
+    let main_id = record.network.id.clone();
+    networks.insert(main_name.clone(), EndpointSettings::default());
+    for (name, settings) in asked {
+        let settings = settings.unwrap_or_default();
+        let same = name == main
+            || name == main_name
+            || name == main_id
+            || (name == "default" && mode == NetworkMode::Bridge);
+        let found = if same {
+            record.clone()
+        } else {
+            world.plane.find(&name)?
+        };
+        validate::endpoint(&found.network.name, &settings, &found)?;
+        if !same && matches!(mode, NetworkMode::Host | NetworkMode::None) {
+            return Err(Error::invalid(
+                "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
+            ));
+        }
+        networks.insert(found.network.name.clone(), settings);
+    }
+    if let Some(settings) = networks.get_mut(&main_name)
+        && settings.mac_address.is_empty()
+    {
+        settings.mac_address.clone_from(&config.mac_address);
+    }
+    Ok(networks)
+}
+
+#[derive(Default)]
+struct Labels {
+    apparmor: String,
+    mount: String,
+    process: String,
+}
+
+fn labels(world: &World, host: &HostConfig) -> Result<Labels> {
+    let security = SecurityOptions::parse(&host.security_opt)?;
+    let mut labels = Labels::default();
+    if world.host.apparmor {
+        labels.apparmor = match (&security.apparmor, host.privileged) {
+            (Some(profile), _) => profile.clone(),
+            (None, true) => "unconfined".to_owned(),
+            (None, false) => hull_security::apparmor::DEFAULT_PROFILE.to_owned(),
+        };
+    } else if let Some(profile) = security.apparmor.filter(|profile| profile != "unconfined") {
+        return Err(Error::invalid(format!(
+            "AppArmor is not enabled on this host, so the profile {profile} cannot be used"
+        )));
+    }
+    if world.host.selinux && !host.privileged {
+        return Err(Error::missing("SELinux labels of containers"));
+    }
+    Ok(labels)
+}
+
+fn volumes_from(world: &World, list: &[String]) -> Result<Vec<MountRecord>> {
+    let mut inherited: Vec<MountRecord> = Vec::new();
+    for entry in list {
+        let (source, mode) = entry.split_once(':').unwrap_or((entry, "rw"));
+        let read_only = match mode {
+            "rw" | "z" | "Z" => false,
+            "ro" => true,
+            other => {
+                return Err(Error::invalid(format!(
+                    "invalid mode for volumes-from: {other}"
+                )));
+            }
+        };
+        let view = world.registry.find(source)?.view();
+        for mount in &view.record.mounts {
+            let mut mount = mount.clone();
+            mount.rw &= !read_only;
+            mount.anonymous = false;
+            inherited.retain(|known| known.destination != mount.destination);
+            inherited.push(mount);
+        }
+    }
+    Ok(inherited)
+}
+
+/// Makes the volume of a planned mount where it needs one, and fills it from the image.
+fn volume(
+    world: &World,
+    id: &str,
+    plan: Planned,
+    number: usize,
+    new: &mut Vec<String>,
+) -> Result<MountRecord> {
+    let mut record = plan.record;
+    match record.kind {
+        MountKind::Bind | MountKind::Tmpfs => {}
+        MountKind::Image => {
+            let image = world.images.resolve(&record.name)?;
+            let chain = image.chain_id.ok_or_else(|| {
+                Error::invalid(format!("image {} has no layers to mount", record.name))
+            })?;
+            world
+                .snapshots
+                .view(&task::image_view_key(id, number), &chain.to_string())
+                .map_err(failed(format!("mount the image {}", record.name)))?;
+            record.source = image.id.to_string();
+        }
+        MountKind::Volume => {
+            if !record.source.is_empty() {
+                // Inherited: it is there, and filled.
+                return Ok(record);
+            }
+            let (volume, made) = world
+                .volumes
+                .ensure(&plan.volume, &world.options.failpoints)?;
+            if made {
+                new.push(volume.name.clone());
+            }
+            record.name = volume.name;
+            record.driver = volume.driver;
+            record.source = volume.mountpoint;
+            if !plan.no_copy {
+                let mounts = world
+                    .snapshots
+                    .mounts(id)
+                    .map_err(failed("mount the container's file system"))?;
+                let root = rootfs::open_read_only(&mounts)?;
+                copyup::fill(
+                    root.as_fd(),
+                    &record.destination,
+                    std::path::Path::new(&record.source),
+                )?;
+            }
+        }
+    }
+    Ok(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(config: oci::ContainerConfig) -> Image {
+        let digest = hull_oci::Digest::sha256_of(b"x");
+        let parsed = hull_oci::ImageConfig {
+            config: Some(config),
+            ..hull_oci::ImageConfig::default()
+        };
+        Image {
+            id: digest.clone(),
+            names: Vec::new(),
+            repo_digests: Vec::new(),
+            config: parsed,
+            raw_config: String::new(),
+            chain_id: None,
+            layers: Vec::new(),
+            size: 0,
+            target: hull_oci::Descriptor::new("m", digest, 0),
+            last_tagged: None,
+        }
+    }
+
+    fn words(list: &[&str]) -> Vec<String> {
+        list.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn the_images_command_gives_way_as_in_docker() {
+        let image = image(oci::ContainerConfig {
+            entrypoint: Some(words(&["/entry"])),
+            cmd: Some(words(&["default"])),
+            env: words(&["A=1", "B=2"]),
+            ..oci::ContainerConfig::default()
+        });
+        let run = |entrypoint: &[&str], cmd: &[&str]| {
+            let mut config = ContainerConfig {
+                entrypoint: words(entrypoint),
+                cmd: words(cmd),
+                env: words(&["B=3"]),
+                ..ContainerConfig::default()
+            };
+            merge_image(&mut config, &image);
+            assert_eq!(config.env, ["B=3", "A=1"]);
+            command(&config)
+                .map(|(path, args)| (path, args.join(" ")))
+                .map_err(|error| error.message)
+        };
+        assert_eq!(run(&[], &[]).unwrap(), ("/entry".into(), "default".into()));
+        assert_eq!(run(&[], &["x"]).unwrap(), ("/entry".into(), "x".into()));
+        assert_eq!(run(&["sh"], &[]).unwrap(), ("sh".into(), String::new()));
+        assert_eq!(run(&[""], &["ls"]).unwrap(), ("ls".into(), String::new()));
+        assert_eq!(run(&[""], &[]).unwrap_err(), "no command specified");
+    }
+
+    #[test]
+    fn health_checks_inherit_field_by_field() {
+        let theirs = oci::Healthcheck {
+            test: words(&["CMD", "a"]),
+            interval: 5,
+            retries: 2,
+            ..oci::Healthcheck::default()
+        };
+        let mine = HealthConfig {
+            interval: 7,
+            ..HealthConfig::default()
+        };
+        let merged = merge_health(Some(mine.clone()), Some(&theirs)).unwrap();
+        assert_eq!(
+            (merged.test.len(), merged.interval, merged.retries),
+            (2, 7, 2)
+        );
+        assert_eq!(merge_health(None, Some(&theirs)).unwrap().interval, 5);
+        assert_eq!(merge_health(Some(mine.clone()), None), Some(mine));
+        assert_eq!(merge_health(None, None), None);
+    }
+}

@@ -1,0 +1,269 @@
+//! Logs: what the shim has written, read again in Docker's frames, and followed until the container ends.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use hull_api::frames::{StreamKind, encode};
+use hull_api::host::LogConfig;
+use hull_shim::logfile::{Entry, Format, ReadOptions, Reader, Stream};
+use tokio::sync::{mpsc, watch};
+
+use super::LogsOptions;
+use crate::error::{Error, Result};
+use crate::streams::{ByteStream, LogStream};
+use crate::task::View;
+use crate::world::{Handle, World};
+
+/// Frames that wait for a slow reader.
+const QUEUED_MAX: usize = 16;
+/// Bytes collected before they are handed on.
+const BATCH_BYTES: usize = 64 << 10;
+/// How often a followed log is looked at.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(20);
+
+/// What `Rotation::from_options` starts from here, where only the options' form matters.
+const NO_ROTATION: hull_shim::logfile::Rotation = hull_shim::logfile::Rotation {
+    size_bytes_max: None,
+    files_max: 1,
+    compress: false,
+};
+
+/// Drivers that exist, and the options that each takes.
+pub(crate) fn check(config: &LogConfig) -> Result<()> {
+    let common = [
+        "labels",
+        "labels-regex",
+        "env",
+        "env-regex",
+        "tag",
+        "mode",
+        "max-buffer-size",
+        "cache-disabled",
+        "cache-max-size",
+        "cache-max-file",
+        "cache-compress",
+    ];
+    let own: &[&str] = match config.kind.as_str() {
+        "json-file" | "local" => &["max-size", "max-file", "compress"],
+        "none" => &[],
+        "syslog" => &[
+            "syslog-address",
+            "syslog-facility",
+            "syslog-format",
+            "syslog-tls-ca-cert",
+            "syslog-tls-cert",
+            "syslog-tls-key",
+            "syslog-tls-skip-verify",
+        ],
+        "journald" => &[],
+        "gelf" => &[
+            "gelf-address",
+            "gelf-compression-type",
+            "gelf-compression-level",
+            "gelf-tcp-max-reconnect",
+            "gelf-tcp-reconnect-delay",
+        ],
+        "fluentd" => &[
+            "fluentd-address",
+            "fluentd-async",
+            "fluentd-buffer-limit",
+            "fluentd-max-retries",
+            "fluentd-retry-wait",
+            "fluentd-sub-second-precision",
+            "fluentd-request-ack",
+            "fluentd-write-timeout",
+            "fluentd-async-reconnect-interval",
+            "fluentd-read-timeout",
+        ],
+        other => {
+            return Err(Error::invalid(format!(
+                "logger: no log driver named '{other}' is registered"
+            )));
+        }
+    };
+    for key in config.config.keys() {
+        if !common.contains(&key.as_str()) && !own.contains(&key.as_str()) {
+            return Err(Error::invalid(format!(
+                "unknown log opt '{key}' for {} log driver",
+                config.kind
+            )));
+        }
+    }
+    hull_shim::logfile::Rotation::from_options(&config.config, NO_ROTATION)
+        .map_err(|error| Error::invalid(error.to_string()))?;
+    Ok(())
+}
+
+fn format_of(driver: &str) -> Result<Format> {
+    match driver {
+        "json-file" => Ok(Format::JsonFile),
+        "local" => Ok(Format::Local),
+        _ => Err(Error::new(
+            crate::Kind::NotImplemented,
+            "configured logging driver does not support reading",
+        )),
+    }
+}
+
+/// `GET /containers/{id}/logs`.
+pub(super) fn read(world: &Arc<World>, handle: &Handle, options: LogsOptions) -> Result<LogStream> {
+    if !options.stdout && !options.stderr {
+        return Err(Error::invalid(
+            "Bad parameters: you must choose at least one stream",
+        ));
+    }
+    let view = handle.view();
+    let terminal = view.record.config.tty;
+    Ok(LogStream {
+        terminal,
+        stream: stream(world, handle, options, terminal)?,
+    })
+}
+
+/// What was logged so far, for attach.
+pub(super) fn past(
+    world: &Arc<World>,
+    handle: &Handle,
+    stdout: bool,
+    stderr: bool,
+) -> Result<impl futures_util::Stream<Item = std::io::Result<Bytes>> + Send + Unpin + 'static> {
+    use futures_util::StreamExt;
+    let options = LogsOptions {
+        stdout,
+        stderr,
+        ..LogsOptions::default()
+    };
+    let terminal = handle.view().record.config.tty;
+    Ok(stream(world, handle, options, terminal)?.map(|item| item.map_err(std::io::Error::other)))
+}
+
+fn stream(
+    world: &Arc<World>,
+    handle: &Handle,
+    options: LogsOptions,
+    terminal: bool,
+) -> Result<ByteStream> {
+    let view = handle.view();
+    let driver = &view.record.host.log_config.kind;
+    let format = format_of(driver)?;
+    let path = world
+        .container_dir(&handle.id)
+        .log(driver, &handle.id)
+        .ok_or_else(|| {
+            Error::new(
+                crate::Kind::NotImplemented,
+                "configured logging driver does not support reading",
+            )
+        })?;
+    let (sender, mut receiver) = mpsc::channel::<Result<Bytes>>(QUEUED_MAX);
+    let live = handle.view.clone();
+    tokio::task::spawn_blocking(move || {
+        let mut pump = Pump {
+            options,
+            terminal,
+            sender,
+            batch: BytesMut::new(),
+        };
+        if let Err(error) = pump.run(&path, format, &live) {
+            let _ = pump.sender.blocking_send(Err(error));
+        }
+    });
+    Ok(Box::pin(futures_util::stream::poll_fn(move |cx| {
+        receiver.poll_recv(cx)
+    })))
+}
+
+struct Pump {
+    options: LogsOptions,
+    terminal: bool,
+    sender: mpsc::Sender<Result<Bytes>>,
+    batch: BytesMut,
+}
+
+impl Pump {
+    fn run(
+        &mut self,
+        path: &Path,
+        format: Format,
+        live: &watch::Receiver<Arc<View>>,
+    ) -> Result<()> {
+        let failed =
+            |error: hull_shim::logfile::Error| Error::failed("read the container's log", error);
+        let read_options = ReadOptions {
+            tail: self.options.tail,
+            since: self.options.since,
+            until: self.options.until,
+        };
+        let mut reader = Reader::open(path, format, read_options).map_err(failed)?;
+        loop {
+            // Looked at before the reading: what is written before the end is read after it.
+            let over = live.has_changed().is_err() || super::ended(&live.borrow());
+            while let Some(entry) = reader.read().map_err(failed)? {
+                self.add(&entry);
+                if self.batch.len() >= BATCH_BYTES && !self.flush() {
+                    return Ok(());
+                }
+            }
+            if !self.flush() {
+                return Ok(());
+            }
+            let past_until = self
+                .options
+                .until
+                .is_some_and(|until| until <= jiff::Timestamp::now());
+            if !self.options.follow || reader.ended() || over || past_until {
+                return Ok(());
+            }
+            if self.sender.is_closed() {
+                return Ok(());
+            }
+            std::thread::sleep(FOLLOW_PAUSE);
+        }
+    }
+
+    fn add(&mut self, entry: &Entry<'_>) {
+        let kind = match entry.stream {
+            Stream::Stdout if self.options.stdout => StreamKind::Stdout,
+            Stream::Stderr if self.options.stderr => StreamKind::Stderr,
+            Stream::Stdout | Stream::Stderr => return,
+        };
+        let mut line = Vec::with_capacity(entry.line.len() + 40);
+        if self.options.timestamps {
+            line.extend_from_slice(hull_api::time::rfc3339_nano_fixed(entry.time).as_bytes());
+            line.push(b' ');
+        }
+        if self.options.details {
+            line.extend_from_slice(details(entry.attributes.as_deref()).as_bytes());
+            line.push(b' ');
+        }
+        line.extend_from_slice(&entry.line);
+        match self.terminal {
+            true => self.batch.extend_from_slice(&line),
+            false => self.batch.extend_from_slice(&encode(kind, &line)),
+        }
+    }
+
+    /// Whether somebody still reads.
+    fn flush(&mut self) -> bool {
+        if self.batch.is_empty() {
+            return true;
+        }
+        self.sender
+            .blocking_send(Ok(self.batch.split().freeze()))
+            .is_ok()
+    }
+}
+
+/// `a=1,b=2` of the attributes' JSON.
+fn details(attributes: Option<&str>) -> String {
+    let parsed: std::collections::BTreeMap<String, String> = attributes
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default();
+    parsed
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect::<Vec<_>>()
+        .join(",")
+}

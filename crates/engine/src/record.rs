@@ -1,0 +1,187 @@
+//! What was asked of a container, with everything resolved that must not change over its life: the first JSON column of its row.
+
+use std::collections::BTreeMap;
+
+use hull_api::container::ContainerConfig;
+use hull_api::host::HostConfig;
+use hull_api::inspect::MountPoint;
+use hull_api::network::EndpointSettings;
+use hull_oci::runtime::IdMapping;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// What a mount of a container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum MountKind {
+    /// A directory or file of the host.
+    #[default]
+    Bind,
+    /// A volume.
+    Volume,
+    /// Memory.
+    Tmpfs,
+    /// An image, read-only.
+    Image,
+}
+
+impl MountKind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            MountKind::Bind => "bind",
+            MountKind::Volume => "volume",
+            MountKind::Tmpfs => "tmpfs",
+            MountKind::Image => "image",
+        }
+    }
+}
+
+/// A mount of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct MountRecord {
+    pub(crate) kind: MountKind,
+    /// The volume's name, or the image's reference.
+    pub(crate) name: String,
+    /// On the host; for an image its id.
+    pub(crate) source: String,
+    pub(crate) destination: String,
+    /// The volume's driver.
+    pub(crate) driver: String,
+    /// The mode as the user wrote it (`ro`, `z`, ...).
+    pub(crate) mode: String,
+    pub(crate) rw: bool,
+    /// `rprivate`, `rslave`, ...; empty for volumes and tmpfs.
+    pub(crate) propagation: String,
+    /// Mount options of a tmpfs.
+    pub(crate) options: Vec<String>,
+    /// Path below the volume's or the image's root.
+    pub(crate) subpath: String,
+    /// Without the mounts below the source.
+    pub(crate) non_recursive: bool,
+    /// Read-only at the top only.
+    pub(crate) read_only_non_recursive: bool,
+    /// Fail where the kernel cannot make the whole tree read-only.
+    pub(crate) read_only_force_recursive: bool,
+    /// The volume was made for this container.
+    pub(crate) anonymous: bool,
+    /// Comes from `--mount` rather than `-v`: shown in `HostConfig.Mounts`, and a missing source is an error.
+    pub(crate) from_api: bool,
+}
+
+impl MountRecord {
+    /// As inspect and list show it.
+    pub(crate) fn to_api(&self) -> MountPoint {
+        MountPoint {
+            kind: self.kind.as_str().to_owned(),
+            name: if self.kind == MountKind::Volume {
+                self.name.clone()
+            } else {
+                String::new()
+            },
+            source: self.source.clone(),
+            destination: self.destination.clone(),
+            driver: self.driver.clone(),
+            mode: self.mode.clone(),
+            rw: self.rw,
+            propagation: self.propagation.clone(),
+        }
+    }
+}
+
+/// A container as asked for.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct ContainerRecord {
+    pub(crate) id: String,
+    /// Without the leading slash. The row's column is the truth; this copy is set on load.
+    pub(crate) name: String,
+    /// RFC 3339.
+    pub(crate) created: String,
+    /// Id of the image; empty for none.
+    pub(crate) image_id: String,
+    /// The program and its arguments.
+    pub(crate) path: String,
+    pub(crate) args: Vec<String>,
+    /// The image's configuration with the request's on top.
+    pub(crate) config: ContainerConfig,
+    pub(crate) host: HostConfig,
+    pub(crate) mounts: Vec<MountRecord>,
+    /// What was asked, by network name.
+    pub(crate) networks: BTreeMap<String, EndpointSettings>,
+    pub(crate) runtime: String,
+    /// Storage driver.
+    pub(crate) driver: String,
+    pub(crate) mount_label: String,
+    pub(crate) process_label: String,
+    pub(crate) apparmor_profile: String,
+    /// The user namespace's mappings; empty: none.
+    pub(crate) id_mappings: Vec<IdMapping>,
+    /// It was started at least once: volumes are not filled again.
+    pub(crate) started_before: bool,
+}
+
+impl ContainerRecord {
+    pub(crate) fn encode(&self) -> Result<String> {
+        serde_json::to_string(self)
+            .map_err(|cause| Error::failed("encode the container's record", cause))
+    }
+
+    pub(crate) fn decode(text: &str, name: &str) -> Result<ContainerRecord> {
+        let mut record: ContainerRecord = serde_json::from_str(text)
+            .map_err(|cause| Error::failed("decode a container's record", cause))?;
+        name.clone_into(&mut record.name);
+        Ok(record)
+    }
+
+    /// Its network mode, without `default`.
+    pub(crate) fn network_mode(&self) -> NetworkMode<'_> {
+        NetworkMode::parse(&self.host.network_mode)
+    }
+
+    /// The labels that go into events, beside `name` and `image`.
+    pub(crate) fn event_attributes(&self) -> BTreeMap<String, String> {
+        let mut attributes = self.config.labels.clone();
+        attributes.insert("name".to_owned(), self.name.clone());
+        attributes.insert("image".to_owned(), self.config.image.clone());
+        attributes
+    }
+}
+
+/// `HostConfig.NetworkMode`, read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NetworkMode<'a> {
+    /// The default bridge.
+    Bridge,
+    /// The host's own network.
+    Host,
+    /// Loopback only.
+    None,
+    /// Another container's.
+    Container(&'a str),
+    /// A network by name or id.
+    Named(&'a str),
+}
+
+impl NetworkMode<'_> {
+    pub(crate) fn parse(mode: &str) -> NetworkMode<'_> {
+        match mode {
+            "" | "default" | "bridge" => NetworkMode::Bridge,
+            "host" => NetworkMode::Host,
+            "none" => NetworkMode::None,
+            other => match other.strip_prefix("container:") {
+                Some(container) => NetworkMode::Container(container),
+                None => NetworkMode::Named(other),
+            },
+        }
+    }
+
+    /// It has a network namespace of its own.
+    pub(crate) fn is_private(self) -> bool {
+        match self {
+            NetworkMode::Bridge | NetworkMode::None | NetworkMode::Named(_) => true,
+            NetworkMode::Host | NetworkMode::Container(_) => false,
+        }
+    }
+}

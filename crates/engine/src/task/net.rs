@@ -1,0 +1,233 @@
+//! Networks of a container that runs, or not: connect, disconnect, and the events of both.
+
+use std::sync::Arc;
+
+use hull_api::network::EndpointSettings;
+use hull_state::networks as rows;
+
+use super::Task;
+use super::prepare;
+use crate::admit::{Admitted, Request};
+use crate::error::{Error, Result};
+use crate::networks::plane::{self, Attachment};
+use crate::record::NetworkMode;
+use crate::undo::Undo;
+use crate::world::blocking;
+
+impl Task {
+    /// The network's own event about this container.
+    pub(super) fn emit_network(&self, action: &str, attachment: &Attachment) {
+        let network = &attachment.network.network;
+        let attributes = [
+            ("container".to_owned(), self.record.id.clone()),
+            ("name".to_owned(), network.name.clone()),
+            ("type".to_owned(), network.driver.clone()),
+        ];
+        self.world
+            .events
+            .publish("network", action, &network.id, attributes.into());
+    }
+
+    pub(super) async fn connect(
+        &mut self,
+        network: &str,
+        settings: EndpointSettings,
+    ) -> Result<()> {
+        let admitted = self.admit(Request::Network)?;
+        let wanted = network.to_owned();
+        let found = blocking(&self.world, move |world| world.plane.find(&wanted)).await?;
+        let name = found.network.name.clone();
+        self.check_connect(&name, found.network.driver.as_str(), &settings, &found)?;
+        let mut settings = settings;
+        settings.network_id.clone_from(&found.network.id);
+        let mut record = (*self.record).clone();
+        // A container without any network leaves `none` when it gets one.
+        if let NetworkMode::None = self.record.network_mode() {
+            return Err(Error::invalid(
+                "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+            ));
+        }
+        record.networks.insert(name.clone(), settings.clone());
+        if admitted != Admitted::RecordOnly && self.shim.is_some() {
+            self.connect_live(&name, settings).await?;
+        }
+        self.save_record(record)?;
+        self.publish();
+        Ok(())
+    }
+
+    fn check_connect(
+        &self,
+        name: &str,
+        driver: &str,
+        settings: &EndpointSettings,
+        found: &plane::NetworkRecord,
+    ) -> Result<()> {
+        match self.record.network_mode() {
+            NetworkMode::Container(_) => {
+                return Err(Error::invalid(
+                    "container sharing network namespace with another container or host cannot be connected to any other network",
+                ));
+            }
+            NetworkMode::Host => {
+                return Err(Error::invalid(
+                    "cannot connect container to host network - container must be created in host network mode",
+                ));
+            }
+            NetworkMode::Bridge | NetworkMode::None | NetworkMode::Named(_) => {}
+        }
+        if driver == "host" {
+            return Err(Error::invalid(
+                "cannot connect container to host network - container must be created in host network mode",
+            ));
+        }
+        if self.record.networks.contains_key(name) {
+            return Err(Error::new(
+                crate::error::Kind::Forbidden,
+                format!(
+                    "endpoint with name {} already exists in network {name}",
+                    self.record.name
+                ),
+            ));
+        }
+        crate::containers::validate::endpoint(name, settings, found)
+    }
+
+    async fn connect_live(&mut self, name: &str, settings: EndpointSettings) -> Result<()> {
+        let (record, name) = (self.record.clone(), name.to_owned());
+        let id = record.id.clone();
+        let mut undo = Undo::new();
+        let leased = blocking(&self.world, move |world| {
+            prepare::lease_one(world, &record, &name, &settings)
+        })
+        .await?;
+        {
+            let (world, leased) = (self.world.clone(), leased.clone());
+            undo.push("the leased addresses", async move {
+                blocking(&world, move |world| {
+                    world
+                        .db
+                        .write(|tx| rows::remove_endpoint(tx, &leased.endpoint.id))?;
+                    world.plane.close(std::slice::from_ref(&leased))
+                })
+                .await
+            });
+        }
+        let first_named = leased.network.has_dns()
+            && !self
+                .attachments
+                .iter()
+                .any(|attachment| attachment.network.has_dns());
+        let record = self.record.clone();
+        let connected = blocking(&self.world, move |world| {
+            let mut attachment = leased;
+            world.options.failpoints.pass("network.connect.leased")?;
+            if first_named {
+                prepare::start_dns(world, &record)?;
+            }
+            world.plane.connect(&id, &mut attachment)?;
+            world.options.failpoints.pass("network.connect.applied")?;
+            Ok(attachment)
+        })
+        .await;
+        match connected {
+            Ok(attachment) => {
+                undo.disarm();
+                self.emit_network("connect", &attachment);
+                let mut attachments = (*self.attachments).clone();
+                attachments.push(attachment);
+                self.attachments = Arc::new(attachments);
+                Ok(())
+            }
+            Err(error) => Err(undo.unwind(error).await),
+        }
+    }
+
+    pub(super) async fn disconnect(&mut self, network: &str, force: bool) -> Result<()> {
+        self.admit(Request::Network)?;
+        let wanted = network.to_owned();
+        let found = blocking(&self.world, move |world| world.plane.find(&wanted)).await?;
+        let name = found.network.name.clone();
+        if let NetworkMode::Host = self.record.network_mode()
+            && name == "host"
+        {
+            return Err(Error::new(
+                crate::error::Kind::Forbidden,
+                "container cannot be disconnected from host network",
+            ));
+        }
+        let known = self.record.networks.contains_key(&name);
+        if !known && !force {
+            return Err(Error::new(
+                crate::error::Kind::Forbidden,
+                format!(
+                    "container {} is not connected to network {name}",
+                    self.record.id
+                ),
+            ));
+        }
+        let mut record = (*self.record).clone();
+        record.networks.remove(&name);
+        let at = self
+            .attachments
+            .iter()
+            .position(|attachment| attachment.network.network.id == found.network.id);
+        if let Some(at) = at {
+            let mut attachments = (*self.attachments).clone();
+            let attachment = attachments.remove(at);
+            let (id, leaving) = (self.record.id.clone(), attachment.clone());
+            blocking(&self.world, move |world| {
+                world.plane.close(std::slice::from_ref(&leaving))?;
+                world
+                    .db
+                    .write(|tx| rows::remove_endpoint(tx, &leaving.endpoint.id))?;
+                Ok(world
+                    .plane
+                    .host
+                    .disconnect(&id, &leaving.network.network, &leaving.endpoint)?)
+            })
+            .await?;
+            self.emit_network("disconnect", &attachment);
+            self.attachments = Arc::new(attachments);
+        }
+        self.save_record(record)?;
+        self.publish();
+        Ok(())
+    }
+
+    /// The names that DNS answers for this container, after a rename.
+    pub(super) async fn rename_endpoints(&mut self, name: &str) {
+        let mut attachments = (*self.attachments).clone();
+        for attachment in &mut attachments {
+            attachment.endpoint.container_name = name.to_owned();
+            attachment.endpoint.names = vec![
+                name.to_owned(),
+                crate::id::short(&self.record.id).to_owned(),
+            ];
+        }
+        let (id, renamed) = (self.record.id.clone(), attachments.clone());
+        let done = blocking(&self.world, move |world| {
+            for attachment in &renamed {
+                let text = serde_json::to_string(&attachment.endpoint)
+                    .map_err(crate::error::failed("encode an endpoint"))?;
+                world
+                    .db
+                    .write(|tx| rows::set_endpoint_record(tx, &attachment.endpoint.id, &text))?;
+                if attachment.network.has_dns() {
+                    world.plane.host.dns_unregister(&attachment.endpoint.id);
+                    world.plane.host.dns_register(
+                        &id,
+                        &attachment.network.network,
+                        &attachment.endpoint,
+                    );
+                }
+            }
+            Ok(())
+        })
+        .await;
+        if let Err(error) = done {
+            tracing::warn!(container = %self.record.id, %error, "rename in DNS");
+        }
+        self.attachments = Arc::new(attachments);
+    }
+}

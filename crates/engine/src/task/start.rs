@@ -1,0 +1,304 @@
+//! The start sequence: lease, write, build, launch and connect side by side, create, start. Each acquiring step leaves its
+//! undo; see `undo`.
+
+use std::sync::Arc;
+
+use hull_shim::protocol::{Attach, Do, Done};
+use hull_state::containers as rows;
+
+use super::failure::{start_code, start_failure};
+use super::prepare::{self, Bundle};
+use super::{Shim, Task, exit_of, not_modified};
+use crate::admit::{Admitted, Request};
+use crate::error::{Error, Result};
+use crate::networks::plane::Attachment;
+use crate::phase::{ExitInfo, Live, Phase, State};
+use crate::shim::{CallError, connect_attach};
+use crate::undo::Undo;
+use crate::world::blocking;
+
+/// What a finished sequence has made.
+struct Started {
+    attachments: Vec<Attachment>,
+    shim: Shim,
+    live: Live,
+}
+
+impl Task {
+    /// `POST /containers/{id}/start`.
+    pub(super) async fn start_by_user(&mut self) -> Result<()> {
+        match self.admit(Request::Start)? {
+            Admitted::Already => return Err(not_modified()),
+            Admitted::Do | Admitted::Join | Admitted::DoAndThaw | Admitted::RecordOnly => {}
+        }
+        self.restart_at = None;
+        self.state.restart_count = 0;
+        self.state.stopped_by_user = false;
+        self.back_off = super::BackOff::default();
+        self.start().await
+    }
+
+    /// Starts it, whoever asks. On failure the container is as before, with the error and its exit code recorded.
+    pub(super) async fn start(&mut self) -> Result<()> {
+        self.settle().await;
+        self.init_failure = None;
+        let mut undo = Undo::new();
+        match self.sequence(&mut undo).await {
+            Ok(started) => {
+                undo.disarm();
+                self.now_running(started);
+                Ok(())
+            }
+            Err(error) => {
+                let error = undo.unwind(error).await;
+                Err(self.not_started(error).await)
+            }
+        }
+    }
+
+    async fn sequence(&mut self, undo: &mut Undo) -> Result<Started> {
+        let world = self.world.clone();
+        let id = self.record.id.clone();
+        world.options.failpoints.pass("start.begin")?;
+        let joined = prepare::joined_namespaces(&world, &self.record)?;
+        let mut attachments = self.lease(undo).await?;
+        world.options.failpoints.pass("start.leased")?;
+
+        let (record, for_bundle) = (self.record.clone(), attachments.clone());
+        {
+            let (world, id) = (world.clone(), id.clone());
+            undo.push("the bundle", async move { world.launcher.remove_dir(&id) });
+        }
+        let Bundle { upstreams } = blocking(&world, move |world| {
+            prepare::bundle(world, &record, &for_bundle, joined)
+        })
+        .await?;
+        world.options.failpoints.pass("start.bundle")?;
+
+        // The network is put up while the shim's program is loaded and reads its configuration.
+        let own_network = self.record.network_mode().is_private();
+        let (events_in, events) = tokio::sync::mpsc::channel(64);
+        let putting_up = async {
+            if !own_network {
+                return Ok(Vec::new());
+            }
+            let id = id.clone();
+            let leased = std::mem::take(&mut attachments);
+            blocking(&world, move |world| {
+                let mut attachments = leased;
+                world.plane.put_up(&id, &mut attachments, &upstreams)?;
+                Ok(attachments)
+            })
+            .await
+        };
+        if own_network {
+            let (world, id) = (world.clone(), id.clone());
+            undo.push("the network namespace", async move {
+                blocking(&world, move |world| world.plane.take_down(&id)).await
+            });
+        }
+        let client = world.launcher.spawn(&id, events_in)?;
+        {
+            let client = client.clone();
+            undo.push("the shim", async move {
+                // A shim that is gone has nothing left to give up.
+                let _ = client.command(Do::Discard {}).await;
+                Ok(())
+            });
+        }
+        let creating = client.call(Do::State {});
+        let (connected, alive) = tokio::join!(putting_up, creating);
+        let attachments = connected?;
+        world.options.failpoints.pass("start.connected")?;
+        alive.map_err(|error| self.refused(&error))?;
+        world.options.failpoints.pass("start.spawned")?;
+
+        let pid = match client.call(Do::Create {}).await {
+            Ok(Done::Created { pid }) => pid,
+            Ok(
+                Done::Empty {}
+                | Done::Started { .. }
+                | Done::ExecStarted { .. }
+                | Done::State(_)
+                | Done::Pids { .. },
+            ) => {
+                return Err(self.refused(&CallError::Unexpected));
+            }
+            Err(error) => return Err(self.refused(&error)),
+        };
+        world.options.failpoints.pass("start.created")?;
+        self.connect_pending().await;
+        let started_at = match client.call(Do::Start {}).await {
+            Ok(Done::Started { started_at }) => started_at,
+            Ok(
+                Done::Empty {}
+                | Done::Created { .. }
+                | Done::ExecStarted { .. }
+                | Done::State(_)
+                | Done::Pids { .. },
+            ) => {
+                return Err(self.refused(&CallError::Unexpected));
+            }
+            Err(error) => return Err(self.refused(&error)),
+        };
+        world.options.failpoints.pass("start.started")?;
+        let live = Live {
+            pid,
+            started_at,
+            cgroup: String::new(),
+        };
+        let state = State {
+            phase: Phase::Running(live.clone()),
+            ..self.state.clone()
+        };
+        let encoded = self.encoded_state(&state)?;
+        world.db.write(|tx| rows::set_phase(tx, &id, &encoded))?;
+        world.options.failpoints.pass("start.running")?;
+        Ok(Started {
+            attachments,
+            shim: Shim { client, events },
+            live,
+        })
+    }
+
+    /// What the shim refused, in Docker's words; the exit code is decided by init's own report.
+    fn refused(&mut self, error: &CallError) -> Error {
+        if let CallError::Refused(failure) = error {
+            self.init_failure.clone_from(&failure.init);
+        }
+        start_failure(
+            error,
+            &self.record,
+            &self.world.launcher.last_words(&self.record.id),
+        )
+    }
+
+    /// Addresses and ports, and the phase `Starting`, in one transaction.
+    async fn lease(&mut self, undo: &mut Undo) -> Result<Vec<Attachment>> {
+        let record = self.record.clone();
+        let starting = self.encoded_state(&State {
+            phase: Phase::Starting,
+            ..self.state.clone()
+        })?;
+        let attachments = blocking(&self.world, move |world| {
+            prepare::lease(world, &record, &starting)
+        })
+        .await?;
+        let (world, id, leased) = (
+            self.world.clone(),
+            self.record.id.clone(),
+            attachments.clone(),
+        );
+        undo.push("the leased addresses and ports", async move {
+            blocking(&world, move |world| {
+                let closed = world.plane.close(&leased);
+                world.plane.forget(&id)?;
+                closed
+            })
+            .await
+        });
+        Ok(attachments)
+    }
+
+    /// Connects those who attached before the start.
+    async fn connect_pending(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let socket = match self.world.launcher.socket(&self.record.id) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::warn!(container = %self.record.id, %error, "attach");
+                return self.pending.clear();
+            }
+        };
+        for pending in std::mem::take(&mut self.pending) {
+            if pending.is_abandoned() {
+                continue;
+            }
+            match connect_attach(socket.path(), pending.attach.clone()).await {
+                Ok(stream) => pending.resolve(stream),
+                Err(error) => tracing::warn!(container = %self.record.id, %error, "attach"),
+            }
+        }
+    }
+
+    fn now_running(&mut self, started: Started) {
+        for attachment in &started.attachments {
+            self.emit_network("connect", attachment);
+        }
+        self.state.last_exit = self.state.exit().cloned();
+        self.state.phase = Phase::Running(started.live);
+        self.attachments = Arc::new(started.attachments);
+        self.shim = Some(started.shim);
+        if !self.record.started_before {
+            let mut record = (*self.record).clone();
+            record.started_before = true;
+            self.record = Arc::new(record);
+        }
+        self.watch_health();
+        self.publish();
+        self.emit("start", &[]);
+    }
+
+    /// Records why it did not start; auto-removes.
+    async fn not_started(&mut self, error: Error) -> Error {
+        let code = start_code(self.init_failure.take().as_ref());
+        let before = exit_of(&self.state);
+        let exit = ExitInfo {
+            code,
+            error: error.message.clone(),
+            oom_killed: false,
+            ..before
+        };
+        match self.state.phase {
+            Phase::Created => self.state.last_exit = Some(exit),
+            Phase::Starting
+            | Phase::Running(_)
+            | Phase::Paused(_)
+            | Phase::Stopping(_)
+            | Phase::Restarting(_)
+            | Phase::Exited(_)
+            | Phase::Removing
+            | Phase::Dead(_) => self.state.phase = Phase::Exited(exit),
+        }
+        if let Err(save) = self.save_state() {
+            tracing::error!(container = %self.record.id, error = %save, "record a failed start");
+        }
+        // Those who wait for output learn that none will come.
+        self.pending.clear();
+        self.exits += 1;
+        self.publish();
+        if self.record.host.auto_remove {
+            let options = crate::containers::RemoveOptions {
+                volumes: true,
+                link: false,
+                force: true,
+            };
+            if let Err(remove) = self.remove(options).await {
+                tracing::error!(container = %self.record.id, error = %remove, "remove after a failed start");
+            }
+        }
+        error
+    }
+
+    /// An attach from a client: at once when it runs, else when it starts.
+    pub(super) async fn attach(&mut self, pending: crate::shim::Pending) -> Result<()> {
+        self.admit(Request::Attach)?;
+        if self.shim.is_some() {
+            let socket = self.world.launcher.socket(&self.record.id)?;
+            let attach: Attach = pending.attach.clone();
+            pending.resolve(connect_attach(socket.path(), attach).await?);
+            return Ok(());
+        }
+        self.pending.retain(|waiting| !waiting.is_abandoned());
+        if self.pending.len() >= super::PENDING_MAX {
+            return Err(Error::conflict(format!(
+                "too many clients are attached to container {}",
+                self.record.id
+            )));
+        }
+        self.pending.push(pending);
+        Ok(())
+    }
+}
