@@ -2,24 +2,40 @@
 //!
 //! A process in a container can reach the program that entered it through `/proc/PID/exe`. So what is
 //! executed is a detached, read-only clone of the mount that holds the file: opening it for writing gives
-//! `EROFS` to everyone, and no container can remount a mount that is in no namespace of its own.
+//! `EROFS` to everyone once it no longer runs (`ETXTBSY` before). The clone's descriptor must be closed by the
+//! exec: then the mount is in no namespace, and nobody can make it writable. While a descriptor of the detached
+//! mount is open somewhere, whoever has `CAP_SYS_ADMIN` over any mount namespace and sees the process can
+//! clear the flag. docs/decisions/0002-read-only-self.md.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, StatVfsMountFlags, fstatvfs};
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags, fstatvfs};
 
 use crate::exec::{CStrings, execve};
 use crate::mount::{Attr, attr, clone_tree, set_attr};
 use crate::{Errno, Result};
 
-/// A detached read-only clone of this program's file, to be executed as `/proc/self/fd/N`.
+/// This program's file as `O_PATH`: stays the same when an upgrade replaces the file on disk.
+///
+/// # Errors
+/// Those of open(2) on `/proc/self/exe`.
+pub fn executable() -> Result<OwnedFd> {
+    rustix::fs::open(
+        c"/proc/self/exe",
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+}
+
+/// A detached read-only clone of the file `executable`, to be executed as `/proc/self/fd/N`. Make one for each
+/// process and drop it once that has executed it: see above.
 ///
 /// # Errors
 /// `EPERM` without `CAP_SYS_ADMIN`; those of open_tree(2).
-pub fn read_only_fd() -> Result<OwnedFd> {
-    let clone = clone_tree(CWD, Path::new("/proc/self/exe"), false)?;
+pub fn read_only_clone(executable: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let clone = clone_tree(executable, Path::new(""), false)?;
     let attr = Attr {
         set: attr::RDONLY,
         ..Attr::default()
@@ -33,11 +49,7 @@ pub fn read_only_fd() -> Result<OwnedFd> {
 /// # Errors
 /// Those of open(2) on `/proc/self/exe`.
 pub fn is_read_only() -> Result<bool> {
-    let exe = rustix::fs::open(
-        c"/proc/self/exe",
-        rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    )?;
+    let exe = executable()?;
     Ok(fstatvfs(exe)?.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
@@ -51,7 +63,7 @@ pub fn ensure_read_only() -> Result<()> {
     if is_read_only()? {
         return Ok(());
     }
-    let fd = read_only_fd()?;
+    let fd = read_only_clone(executable()?.as_fd())?;
     let args = CStrings::new(std::env::args_os())?;
     let env = CStrings::new(std::env::vars_os().map(|(key, value)| {
         let mut entry = key;
@@ -67,19 +79,22 @@ pub fn ensure_read_only() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::fs::{Mode, OFlags};
 
     #[test]
     fn the_clone_cannot_be_opened_for_writing() {
-        let fd = match read_only_fd() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let original = rustix::fs::open(file.path(), flags, Mode::empty()).unwrap();
+        let clone = match read_only_clone(original.as_fd()) {
             Err(Errno::PERM) => return eprintln!("SKIP: not allowed to clone a mount"),
             other => other.unwrap(),
         };
-        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-        let opened = rustix::fs::open(path, OFlags::WRONLY, Mode::empty());
-        assert!(
-            matches!(opened, Err(Errno::ROFS | Errno::TXTBSY)),
-            "{opened:?}"
-        );
+        let write = |fd: &OwnedFd| {
+            let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            rustix::fs::open(path, OFlags::WRONLY, Mode::empty())
+        };
+        write(&original).unwrap();
+        assert_eq!(write(&clone).unwrap_err(), Errno::ROFS);
+        assert!(!is_read_only().unwrap());
     }
 }

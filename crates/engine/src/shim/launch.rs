@@ -1,6 +1,6 @@
 //! Starting a shim.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -22,8 +22,9 @@ pub(crate) struct Launcher {
 
 #[derive(Debug)]
 enum Program {
-    /// A read-only clone of this program: nothing in a container can write to the file behind /proc/self/exe
-    /// (CVE-2019-5736), and an upgrade that replaces the file on disk does not change what is started.
+    /// This program: an upgrade that replaces the file on disk does not change what is started. Each shim executes a
+    /// read-only clone of it, so that nothing in a container can write to the file behind /proc/self/exe
+    /// (CVE-2019-5736).
     This(OwnedFd),
     Path(PathBuf),
 }
@@ -35,8 +36,7 @@ impl Launcher {
         let program = match program {
             Some(path) => Program::Path(path),
             None => Program::This(
-                hull_sys::selfexe::read_only_fd()
-                    .map_err(failed("clone this program for shims"))?,
+                hull_sys::selfexe::executable().map_err(failed("open this program for shims"))?,
             ),
         };
         Ok(Launcher { root, program })
@@ -99,9 +99,19 @@ impl Launcher {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed(operation()))?;
         ours.set_nonblocking(true).map_err(failed(operation()))?;
         let log = std::fs::File::create(dir.join("stderr")).map_err(failed(operation()))?;
-        let program = match &self.program {
-            Program::This(fd) => PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())),
-            Program::Path(path) => path.clone(),
+        // Closed once the shim runs: an open clone could be made writable again.
+        let clone = match &self.program {
+            Program::This(exe) => {
+                Some(hull_sys::selfexe::read_only_clone(exe.as_fd()).map_err(failed(operation()))?)
+            }
+            Program::Path(_) => None,
+        };
+        let program = match (&self.program, &clone) {
+            (Program::Path(path), _) => path.clone(),
+            (Program::This(exe), clone) => {
+                let fd = clone.as_ref().unwrap_or(exe);
+                PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+            }
         };
         let mut child = tokio::process::Command::new(program)
             .arg0("hull-shim")

@@ -24,6 +24,11 @@ use args::{Cli, Command, Global, LogFormat};
 /// Call it from a program that has no threads yet.
 #[must_use]
 pub fn cli_main(args: Vec<OsString>) -> i32 {
+    let enters = |arg: &OsString| arg == "create" || arg == "run" || arg == "exec";
+    if args.iter().any(enters) {
+        // Before anything else: this may start the program afresh.
+        run::protect();
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(e) => {

@@ -15,7 +15,6 @@ use crate::{ExecOptions, Execed};
 const PROCESS_MAX: u64 = 16 << 20;
 
 pub(super) fn exec(global: &Global, args: &Exec) -> anyhow::Result<i32> {
-    run::protect();
     let root = global.state_root();
     let process = process(global, args)?;
     run::check_console(process.terminal, args.detach, args.console_socket.is_some())?;

@@ -27,14 +27,12 @@ pub(super) fn read_spec(bundle: &Path) -> anyhow::Result<Spec> {
 }
 
 pub(super) fn create(global: &Global, args: &Create) -> anyhow::Result<i32> {
-    protect();
     let created = create_container(global, args, true, StartBy::Socket)?;
     hand_over(args, &created)?;
     Ok(0)
 }
 
 pub(super) fn run(global: &Global, args: &Run) -> anyhow::Result<i32> {
-    protect();
     let root = global.state_root();
     if !args.detach && !args.no_subreaper {
         hull_sys::process::set_child_subreaper(true)?;
