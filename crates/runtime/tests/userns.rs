@@ -51,6 +51,7 @@ fn exec_enters_the_user_namespace() {
     open_to_all(&rt);
     let mut bundle = rt.bundle("exec", &["sleep", "1000"]);
     bundle.edit(mapped);
+    bundle.edit(|spec| spec["process"]["oomScoreAdj"] = json!(300));
     let (id, path) = (rt.id("exec"), bundle.path().to_str().unwrap().to_owned());
     rt.call(&["create", "--bundle", &path, &id]).ok();
     rt.call(&["start", &id]).ok();
@@ -59,11 +60,11 @@ fn exec_enters_the_user_namespace() {
         &id,
         "sh",
         "-c",
-        "id -u; tr -s ' ' < /proc/self/uid_map; echo $$; exit 5",
+        "id -u; tr -s ' ' < /proc/self/uid_map; echo $$; cat /proc/self/oom_score_adj /proc/1/oom_score_adj; exit 5",
     ]);
     assert_eq!(
         (output.code(), output.stdout.as_str()),
-        (5, "0\n 0 100000 65536\n2\n"),
+        (5, "0\n 0 100000 65536\n2\n300\n300\n"),
         "{}",
         output.stderr
     );

@@ -125,7 +125,9 @@ impl Init<'_> {
             },
             Step::AwaitIdMap => {
                 self.pid = wire::await_go(self.sync.as_fd())?;
-                identity::become_root()
+                identity::become_root()?;
+                // The change of user took it away; nobody else is in this namespace yet.
+                Ok(process::set_dumpable(true)?)
             }
             Step::UserRoot => identity::become_root(),
             Step::OpenSources => self.open_sources(),

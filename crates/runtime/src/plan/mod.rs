@@ -130,17 +130,14 @@ pub fn plan_exec(
         facts,
         options,
         sources: Vec::new(),
-        steps: vec![
-            Step::Undumpable,
-            Step::Session,
-            Step::AwaitCgroup,
-            Step::OpenProc,
-            Step::Enter(namespaces & !(clone::CLONE_NEWUSER | clone::CLONE_NEWPID)),
-        ],
+        steps: vec![Step::Undumpable, Step::Session, Step::AwaitCgroup],
         problems: Vec::new(),
     };
+    b.early_writes(process);
+    let rest = namespaces & !(clone::CLONE_NEWUSER | clone::CLONE_NEWPID);
+    b.steps.push(Step::Enter(rest));
     if namespaces & clone::CLONE_NEWUSER != 0 {
-        b.steps.insert(0, Step::UserRoot);
+        b.steps.push(Step::UserRoot);
     }
     b.keyring(process);
     if options.terminal {
@@ -281,15 +278,22 @@ impl Builder<'_> {
     }
 
     fn before_mounts(&mut self, process: &Process) {
-        if self.namespaces_are_shared() {
+        let new_user = self.makes(NamespaceType::User);
+        let shared = self.namespaces_are_shared();
+        // Files of a process that is not dumpable belong to the host's root, also its uid_map.
+        if shared && !new_user {
             self.steps.push(Step::Undumpable);
         }
         self.steps.push(Step::Session);
-        if self.makes(NamespaceType::User) {
+        if new_user {
             self.steps.push(Step::AwaitIdMap);
         }
+        self.early_writes(process);
         if self.path_of(NamespaceType::User).is_some() {
             self.steps.push(Step::UserRoot);
+        }
+        if shared && new_user {
+            self.steps.push(Step::Undumpable);
         }
         if let Some(path) = self.path_of(NamespaceType::Mount) {
             self.steps.push(Step::JoinMount(path));
@@ -302,6 +306,14 @@ impl Builder<'_> {
             let names = self.linux.net_devices.iter();
             let names = names.map(|(name, device)| device.name.as_ref().unwrap_or(name).clone());
             self.steps.push(Step::LinksUp(names.collect()));
+        }
+    }
+
+    /// What is written to files of the host's procfs that belong to this process: before its user changes.
+    fn early_writes(&mut self, process: &Process) {
+        self.steps.push(Step::OpenProc);
+        if let Some(score) = process.oom_score_adj {
+            self.steps.push(Step::OomScoreAdj(score));
         }
         if self.makes(NamespaceType::Time) {
             let offsets = self.linux.time_offsets.iter();
@@ -317,7 +329,6 @@ impl Builder<'_> {
 
     /// Root, mounts, devices, pivot.
     fn filesystem(&mut self) {
-        self.steps.push(Step::OpenProc);
         if !self.has_mount_namespace() {
             // Without a namespace of its own the container sees the host's mounts under its root.
             self.steps.push(Step::AwaitCgroup);

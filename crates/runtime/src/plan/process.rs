@@ -56,9 +56,6 @@ impl Builder<'_> {
     }
 
     pub(super) fn privileges_of(&mut self, process: &Process) {
-        if let Some(score) = process.oom_score_adj {
-            self.steps.push(Step::OomScoreAdj(score));
-        }
         self.rlimits(process);
         if let Some(scheduler) = &process.scheduler {
             self.steps.push(Step::Scheduler(sched_attr(scheduler)));

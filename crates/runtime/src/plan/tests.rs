@@ -67,9 +67,9 @@ fn a_small_container() {
             clone 0x60020000
             root Some(Directory("/bundle/rootfs"))
             Session
+            OpenProc
             Keyring { name: "_ses.c1", label: None }
             LoopbackUp
-            OpenProc
             HostPropagation(Propagation { flag: 524288, recursive: true })
             AttachRoot { point: "/bundle/rootfs", shared: false }
             Mount(MountStep { destination: "/proc", what: New { fstype: "proc", source: Some("proc"), data: [], attrs: Attrs { set: 0, clear: 0, rec_set: 0, rec_clear: 0, propagation: [] }, copy_up: false, fallback: None } })
@@ -130,11 +130,11 @@ fn binds_hooks_user_namespace_and_terminal() {
             source linux.devices /dev/random
             source linux.devices /dev/urandom
             source linux.devices /dev/tty
-            Undumpable
             Session
             AwaitIdMap
-            Keyring { name: "_ses.c1", label: None }
             OpenProc
+            Undumpable
+            Keyring { name: "_ses.c1", label: None }
             HostPropagation(Propagation { flag: 524288, recursive: true })
             AttachRoot { point: "/bundle/rootfs", shared: false }
             Mount(MountStep { destination: "/data", what: Bind { source: 0 } })
@@ -192,8 +192,8 @@ fn the_root_as_an_overlay_and_cgroup_v1() {
             root Some(Filesystem { fstype: "overlay", source: Some("overlay"), options: ["lowerdir+=/l", "upperdir=/u", "workdir=/w"] })
             Undumpable
             Session
-            Keyring { name: "_ses.c1", label: None }
             OpenProc
+            Keyring { name: "_ses.c1", label: None }
             HostPropagation(Propagation { flag: 524288, recursive: true })
             AttachRoot { point: "/bundle", shared: false }
             AwaitCgroup
@@ -235,9 +235,9 @@ fn exec_in_a_container() {
         Session
         AwaitCgroup
         OpenProc
+        OomScoreAdj(100)
         Enter(131072)
         Keyring { name: "_ses.c1", label: None }
-        OomScoreAdj(100)
         Rlimit { name: "RLIMIT_NOFILE", resource: 7, soft: 1, hard: 2 }
         Stdio { uid: 5, terminal: false }
         Bounding { keep: 1, last: 40 }
@@ -247,7 +247,8 @@ fn exec_in_a_container() {
         CloseOnExec(3)
         Capabilities { effective: 1, permitted: 1, inheritable: 0, ambient: 0 }
         Exec
-    "#]].assert_eq(&shown(&plan));
+    "#]]
+    .assert_eq(&shown(&plan));
 }
 
 #[test]
