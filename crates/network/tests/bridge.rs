@@ -726,3 +726,45 @@ fn the_default_route_moves_and_a_foreign_namespace_is_adopted() {
         host.remove_sandbox("web").expect("remove");
     });
 }
+
+#[test]
+fn eight_at_a_time() {
+    machine(|dir| {
+        let host = open(dir);
+        let net = network(1);
+        host.ensure_network(&net).expect("network");
+        host.sync_firewall(std::slice::from_ref(&net), &[])
+            .expect("firewall");
+        let clock = std::time::Instant::now();
+        std::thread::scope(|scope| {
+            for lane in 0..8u8 {
+                let (host, net) = (&host, &net);
+                scope.spawn(move || {
+                    for round in 0..5u8 {
+                        let n = 2 + lane * 5 + round;
+                        let mut end = endpoint(net, &format!("c{n}"), n);
+                        end.ports = vec![port(Protocol::Tcp, None, 8000 + u16::from(n), 80)];
+                        let path = start(host, net, &mut end);
+                        host.dns_register(&end.container_name, net, &end);
+                        host.dns_start(&end.container_name, Default::default())
+                            .expect("dns");
+                        let server = echo_peer(&path, 80, 1);
+                        let address = format!("127.0.0.1:{}", 8000 + u16::from(n));
+                        assert_eq!(ask(&address).as_deref(), Some("10.204.1.1"), "{address}");
+                        server.join().expect("server");
+                        host.dns_stop(&end.container_name);
+                        host.dns_unregister(&end.id);
+                        stop(host, net, &end);
+                    }
+                });
+            }
+        });
+        eprintln!("40 containers: {:?}", clock.elapsed());
+        assert_eq!(
+            std::fs::read_dir(dir.join("netns")).expect("dir").count(),
+            0
+        );
+        // Names and elements went with their containers.
+        assert!(!run("nft", &["list", "ruleset"]).contains("10.204.1.2 . 80"));
+    });
+}

@@ -19,7 +19,7 @@ const DATAGRAM_MAX: u16 = 1232;
 
 /// The names of every network.
 #[derive(Debug, Default)]
-pub(crate) struct Names {
+pub struct Names {
     endpoints: HashMap<String, Entry>,
     /// Network id -> name -> endpoint ids.
     by_name: HashMap<String, BTreeMap<String, BTreeSet<String>>>,
@@ -59,7 +59,7 @@ pub enum Decision {
 
 impl Names {
     /// Makes an endpoint's names known on its network, and lets the sandbox see that network. Replaces what was known of the endpoint.
-    pub(crate) fn register(&mut self, sandbox: &str, network: &Network, endpoint: &Endpoint) {
+    pub fn register(&mut self, sandbox: &str, network: &Network, endpoint: &Endpoint) {
         self.unregister(&endpoint.id);
         let own = [&endpoint.container_name]
             .into_iter()
@@ -97,7 +97,7 @@ impl Names {
     }
 
     /// Forgets an endpoint.
-    pub(crate) fn unregister(&mut self, endpoint_id: &str) {
+    pub fn unregister(&mut self, endpoint_id: &str) {
         let Some(entry) = self.endpoints.remove(endpoint_id) else {
             return;
         };
@@ -157,7 +157,7 @@ impl Names {
     }
 
     /// Decides on one packet from inside a sandbox. The packet is whatever a container sent.
-    pub(crate) fn decide(&self, sandbox: &str, packet: &[u8], transport: Transport) -> Decision {
+    pub fn decide(&self, sandbox: &str, packet: &[u8], transport: Transport) -> Decision {
         let Ok(query) = Message::from_vec(packet) else {
             return format_error(packet);
         };
