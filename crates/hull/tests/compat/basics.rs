@@ -223,8 +223,6 @@ fn cidfile_labels_and_names() {
         "a=b",
         "--label",
         "c",
-        "--annotation",
-        "note=1",
         BUSYBOX,
         "sleep",
         "100",

@@ -9,35 +9,35 @@ fn from_created_to_removed() {
     let Some(engine) = Engine::start() else {
         return;
     };
-    let id = engine.ok(&["create", "--name", "c", BUSYBOX, "sleep", "1000"]);
+    let id = engine.ok(&["create", "--name", "c1", BUSYBOX, "sleep", "1000"]);
     assert_eq!(id.len(), 64);
-    assert_eq!(engine.inspect("c", STATUS), "created");
-    assert_eq!(engine.ok(&["start", "c"]), "c");
+    assert_eq!(engine.inspect("c1", STATUS), "created");
+    assert_eq!(engine.ok(&["start", "c1"]), "c1");
     assert_eq!(
-        engine.inspect("c", "{{.State.Running}} {{.State.ExitCode}}"),
+        engine.inspect("c1", "{{.State.Running}} {{.State.ExitCode}}"),
         "true 0"
     );
-    assert_eq!(engine.ok(&["pause", "c"]), "c");
-    assert_eq!(engine.inspect("c", STATUS), "paused");
+    assert_eq!(engine.ok(&["pause", "c1"]), "c1");
+    assert_eq!(engine.inspect("c1", STATUS), "paused");
     engine.fails(
-        &["exec", "c", "true"],
+        &["exec", "c1", "true"],
         1,
         "is paused, unpause the container before exec",
     );
-    assert_eq!(engine.ok(&["unpause", "c"]), "c");
-    assert_eq!(engine.inspect("c", STATUS), "running");
-    assert_eq!(engine.ok(&["rename", "c", "d"]), "");
-    engine.fails(&["inspect", "c"], 1, "o such object: c");
-    engine.fails(&["rm", "d"], 1, "container is running");
-    assert_eq!(engine.ok(&["stop", "-t", "0", "d"]), "d");
+    assert_eq!(engine.ok(&["unpause", "c1"]), "c1");
+    assert_eq!(engine.inspect("c1", STATUS), "running");
+    assert_eq!(engine.ok(&["rename", "c1", "d1"]), "");
+    engine.fails(&["inspect", "c1"], 1, "o such object: c1");
+    engine.fails(&["rm", "d1"], 1, "container is running");
+    assert_eq!(engine.ok(&["stop", "-t", "0", "d1"]), "d1");
     assert_eq!(
-        engine.inspect("d", "{{.State.Status}} {{.State.ExitCode}}"),
+        engine.inspect("d1", "{{.State.Status}} {{.State.ExitCode}}"),
         "exited 137"
     );
-    assert_eq!(engine.ok(&["start", "d"]), "d");
-    assert_eq!(engine.ok(&["kill", "--signal", "KILL", "d"]), "d");
-    assert_eq!(engine.ok(&["wait", "d"]), "137");
-    assert_eq!(engine.ok(&["rm", "d"]), "d");
+    assert_eq!(engine.ok(&["start", "d1"]), "d1");
+    assert_eq!(engine.ok(&["kill", "--signal", "KILL", "d1"]), "d1");
+    assert_eq!(engine.ok(&["wait", "d1"]), "137");
+    assert_eq!(engine.ok(&["rm", "d1"]), "d1");
     assert_eq!(engine.ok(&["ps", "-aq"]), "");
 }
 
@@ -198,7 +198,7 @@ fn events_tell_the_story() {
         return;
     };
     let since = now();
-    engine.ok(&[
+    engine.run(&[
         "run", "--name", "told", "--rm", BUSYBOX, "sh", "-c", "exit 3",
     ]);
     engine.ok(&["volume", "create", "v"]);
@@ -319,7 +319,15 @@ fn cp_diff_commit_and_export() {
         listed.lines().any(|l| l == "one") && !listed.contains("etc/group"),
         "{listed}"
     );
-    engine.fails(&["cp", &format!("{id}:/no/such"), "/dev/null"], 1, "o such");
+    engine.fails(
+        &[
+            "cp",
+            &format!("{id}:/no/such"),
+            &local.display().to_string(),
+        ],
+        1,
+        "o such",
+    );
 }
 
 fn now() -> String {

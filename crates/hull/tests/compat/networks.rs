@@ -2,9 +2,11 @@
 
 use crate::engine::{BUSYBOX, Engine, Neighbour};
 
-/// A web server that answers every request with its peer's address.
-const SERVER: &str =
-    "while :; do printf 'HTTP/1.0 200 OK\\r\\n\\r\\nhello' | nc -l -p 80 >/dev/null; done";
+/// A web server: a page, and a program that answers with its peer's address.
+const SERVER: &str = "mkdir -p /www/cgi-bin; printf hello > /www/index.html; \
+    echo '#!/bin/sh' > /www/cgi-bin/peer; \
+    echo 'echo Content-Type: text/plain; echo; echo $REMOTE_ADDR' >> /www/cgi-bin/peer; \
+    chmod 755 /www/cgi-bin/peer; exec httpd -f -p 80 -h /www";
 
 #[test]
 fn the_default_bridge_has_addresses_and_a_gateway() {
@@ -103,19 +105,12 @@ fn the_clients_address_is_kept() {
     let Some(engine) = Engine::start() else {
         return;
     };
-    engine.ok(&[
-        "run", "-d", "-p", "8080:80", BUSYBOX, "sh", "-c",
-        "nc -lk -p 80 -e sh -c 'read l; printf \"HTTP/1.0 200 OK\\r\\n\\r\\n\"; netstat -tn | grep \":80 \" | grep ESTABLISHED'",
-    ]);
+    engine.ok(&["run", "-d", "-p", "8080:80", BUSYBOX, "sh", "-c", SERVER]);
+    assert_eq!(engine.fetch("127.0.0.1:8080"), "hello");
     let neighbour = engine.neighbour();
-    let url = format!("http://{}:8080/", Neighbour::ENGINE);
-    let mut said = String::new();
-    let seen = hull_testkit::process::eventually(std::time::Duration::from_secs(10), || {
-        let output = neighbour.run(&["busybox", "wget", "-q", "-T", "3", "-O", "-", &url]);
-        said = format!("{}{}", output.stdout, output.stderr);
-        output.stdout.contains(Neighbour::SELF)
-    });
-    assert!(seen, "the server saw: {said}");
+    let url = format!("http://{}:8080/cgi-bin/peer", Neighbour::ENGINE);
+    let output = neighbour.run(&["busybox", "wget", "-q", "-T", "5", "-O", "-", &url]);
+    assert!(output.stdout.contains(Neighbour::SELF), "{output:?}");
 }
 
 #[test]
@@ -131,7 +126,7 @@ fn udp_and_ranges_are_published() {
         BUSYBOX,
         "sh",
         "-c",
-        "nc -u -l -p 9001 > /got",
+        "sleep 1000 | nc -u -l -p 9001 > /got",
     ]);
     assert_eq!(
         engine

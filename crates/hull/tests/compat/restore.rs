@@ -93,7 +93,7 @@ fn a_stopped_daemon_comes_back_with_everything() {
         "run",
         "-d",
         "--name",
-        "a",
+        "ca",
         "--network",
         "net1",
         "-v",
@@ -102,12 +102,12 @@ fn a_stopped_daemon_comes_back_with_everything() {
         "sleep",
         "1000",
     ]);
-    engine.ok(&["create", "--name", "b", BUSYBOX]);
-    let address = engine.inspect("a", "{{.NetworkSettings.Networks.net1.IPAddress}}");
+    engine.ok(&["create", "--name", "cb", BUSYBOX]);
+    let address = engine.inspect("ca", "{{.NetworkSettings.Networks.net1.IPAddress}}");
     engine.stop_daemon();
     engine.start_daemon();
     assert_eq!(
-        engine.inspect("a", "{{.NetworkSettings.Networks.net1.IPAddress}}"),
+        engine.inspect("ca", "{{.NetworkSettings.Networks.net1.IPAddress}}"),
         address
     );
     let ping = engine.ok(&[
@@ -121,10 +121,10 @@ fn a_stopped_daemon_comes_back_with_everything() {
         "1",
         "-W",
         "2",
-        "a",
+        "ca",
     ]);
     assert!(ping.contains("1 packets received"), "{ping}");
-    assert_eq!(engine.inspect("b", "{{.State.Status}}"), "created");
+    assert_eq!(engine.inspect("cb", "{{.State.Status}}"), "created");
     assert_eq!(engine.ok(&["volume", "ls", "-q"]), "vol");
 }
 

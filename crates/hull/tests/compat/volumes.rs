@@ -88,7 +88,8 @@ fn anonymous_volumes_go_with_their_container() {
             .count(),
         1
     );
-    engine.ok(&["volume", "prune", "-f", "-a"]);
+    let left = engine.ok(&["volume", "ls", "-q"]);
+    engine.ok(&["volume", "rm", &left]);
     assert_eq!(engine.ok(&["volume", "ls", "-q"]), "");
 }
 
