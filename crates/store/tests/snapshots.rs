@@ -277,6 +277,69 @@ fn vfs_keeps_the_contract() {
     contract("vfs", TempRoot::new("store").path());
 }
 
+/// A file system in a file, mounted on a loop device.
+struct Loop {
+    mount: PathBuf,
+    _temp: TempRoot,
+}
+
+impl Loop {
+    fn new(maker: &str) -> Option<Loop> {
+        let program = hull_testkit::skips::program(maker)?;
+        let temp = TempRoot::on_disk("store");
+        let image = temp.join("image");
+        std::fs::File::create(&image)
+            .unwrap()
+            .set_len(256 << 20)
+            .unwrap();
+        let made = std::process::Command::new(program)
+            .arg("-q")
+            .arg(&image)
+            .output()
+            .unwrap();
+        assert!(
+            made.status.success(),
+            "{}",
+            String::from_utf8_lossy(&made.stderr)
+        );
+        let mount = temp.folder("mount");
+        let mounted = std::process::Command::new("mount")
+            .args(["-o", "loop"])
+            .arg(&image)
+            .arg(&mount)
+            .output()
+            .unwrap();
+        mounted
+            .status
+            .success()
+            .then_some(Loop { mount, _temp: temp })
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .arg(&self.mount)
+            .status();
+    }
+}
+
+#[test]
+fn btrfs_keeps_the_contract() {
+    match Loop::new("mkfs.btrfs") {
+        Some(disk) => contract("btrfs", &disk.mount),
+        None => hull_testkit::skip!("no btrfs: neither mkfs.btrfs nor the kernel's module"),
+    }
+}
+
+#[test]
+fn overlay2_keeps_the_contract_on_ext4() {
+    match Loop::new("mkfs.ext4") {
+        Some(disk) => contract("overlay2", &disk.mount),
+        None => hull_testkit::skip!("no loop device with ext4"),
+    }
+}
+
 #[test]
 fn many_layers() {
     let temp = TempRoot::new("store");
@@ -312,7 +375,14 @@ fn many_layers() {
 fn drivers_that_cannot_be_had_say_why() {
     let temp = TempRoot::new("store");
     let db = Db::open(temp.join("state.db")).unwrap();
-    for name in ["zfs", "aufs", "devicemapper", "nonsense"] {
+    for name in [
+        "zfs",
+        "aufs",
+        "devicemapper",
+        "fuse-overlayfs",
+        "btrfs",
+        "nonsense",
+    ] {
         let Err(error) = open(Some(name), &temp.join("snapshots"), db.clone()) else {
             panic!("{name} was opened")
         };

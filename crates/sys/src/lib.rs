@@ -8,6 +8,7 @@
 //! What does not live here: any policy, any knowledge of containers.
 
 pub mod bpf;
+pub mod btrfs;
 pub mod caps;
 pub mod clone;
 pub mod exec;

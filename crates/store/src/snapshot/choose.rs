@@ -9,11 +9,11 @@ use rustix::fs::statfs;
 
 use super::Snapshotter;
 use super::overlay::Overlay;
-use super::vfs::Vfs;
+use super::trees::{Kin, Trees};
 use crate::{Error, Result};
 
 /// The drivers that can be asked for, in order of choice.
-pub const DRIVERS: &[&str] = &["overlay2", "vfs"];
+pub const DRIVERS: &[&str] = &["overlay2", "btrfs", "vfs"];
 
 const BTRFS: i64 = 0x9123_683e;
 const EXT: i64 = 0xef53;
@@ -66,7 +66,17 @@ fn open_named(name: &str, root: &Path, db: Db) -> Result<Arc<dyn Snapshotter>> {
             check_overlay(root).map_err(unusable)?;
             Ok(Arc::new(Overlay::open("overlay2", "overlay", root, db)?))
         }
-        "vfs" => Ok(Arc::new(Vfs::open(root, db)?)),
+        "vfs" => Ok(Arc::new(Trees::open(Kin::Copies, root, db)?)),
+        "btrfs" => match backing(root) {
+            BTRFS => Ok(Arc::new(Trees::open(Kin::Subvolumes, root, db)?)),
+            _ => Err(unusable(format!(
+                "{} does not lie on a btrfs file system",
+                root.display()
+            ))),
+        },
+        "fuse-overlayfs" => Err(unusable(
+            "it is not made here yet; as root use overlay2".to_owned(),
+        )),
         "zfs" => Err(unusable(absent(
             "zfs",
             "the kernel has no zfs (its module is not part of Linux)",

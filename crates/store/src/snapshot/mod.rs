@@ -22,7 +22,7 @@
 mod choose;
 mod overlay;
 mod rows;
-mod vfs;
+mod trees;
 
 use std::path::PathBuf;
 

@@ -1,32 +1,51 @@
-//! `vfs`: every snapshot is a complete copy. Slow and large, but it works on any file system; where that one has reflinks
-//! (xfs, btrfs) the copies share their content.
+//! Drivers whose snapshots are complete trees: `vfs` and `btrfs`.
 //!
-//! `<root>/<n>/fs` is the tree. A staged layer is in overlayfs's form until it is committed: then it is laid over a copy of
-//! its parent.
+//! `<root>/<n>/fs` is the tree: with vfs a directory, copied from its parent (slow and large, but it works on any file
+//! system, and shares content where that one has reflinks); with btrfs a subvolume, made as a snapshot of its parent. A
+//! staged layer is in overlayfs's form until it is committed: then it is laid over a tree made from its parent.
 
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use hull_oci::runtime::Mount;
 use hull_state::Db;
 use hull_state::snapshots::Snapshot;
+use hull_sys::btrfs;
+use rustix::fs::{CWD, RenameFlags};
 
 use super::overlay::bind;
 use super::rows::{Rows, info};
 use super::{DiffSource, Info, Kind, Snapshotter, Usage};
-use crate::fsutil::{measure, remove_path};
+use crate::fsutil::{measure, open_dir, remove_path};
 use crate::layer::{Pending, copy_tree, merge, settle};
 use crate::{Error, Result};
 
-pub(super) struct Vfs {
-    rows: Rows,
+/// How a tree comes and goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kin {
+    /// Directories, copied.
+    Copies,
+    /// btrfs subvolumes.
+    Subvolumes,
 }
 
-impl Vfs {
-    pub fn open(root: &Path, db: Db) -> Result<Self> {
-        Ok(Vfs {
-            rows: Rows::open(db, "vfs", root)?,
+pub(super) struct Trees {
+    rows: Rows,
+    kin: Kin,
+}
+
+impl Trees {
+    pub fn open(kin: Kin, root: &Path, db: Db) -> Result<Self> {
+        let name = match kin {
+            Kin::Copies => "vfs",
+            Kin::Subvolumes => "btrfs",
+        };
+        Ok(Trees {
+            rows: Rows::open(db, name, root)?,
+            kin,
         })
     }
 
@@ -43,19 +62,49 @@ impl Vfs {
         Ok(parent.map(|parent| self.files(&parent)))
     }
 
+    /// A new tree in a directory of its own, equal to the parent's.
     fn make(&self, parent: Option<&Path>) -> Result<PathBuf> {
         let dir = self.rows.temporary();
+        fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+        self.plant(&dir, parent).inspect_err(|_| {
+            // The sweep removes what cannot be removed now.
+            let _ = self.discard(&dir);
+        })?;
+        Ok(dir)
+    }
+
+    fn plant(&self, dir: &Path, parent: Option<&Path>) -> Result<()> {
         let files = dir.join("fs");
-        fs::create_dir_all(&files).map_err(Error::io("create", &files))?;
+        let open = |path: &Path| open_dir(path).map_err(Error::io("open", path));
+        let name = OsStr::new("fs");
+        match (self.kin, parent) {
+            (Kin::Copies, _) => fs::create_dir(&files).map_err(Error::io("create", &files))?,
+            (Kin::Subvolumes, None) => {
+                btrfs::create(open(dir)?.as_fd(), name)
+                    .map_err(Error::io("create subvolume", &files))?;
+            }
+            (Kin::Subvolumes, Some(parent)) => {
+                return btrfs::snapshot(open(dir)?.as_fd(), name, open(parent)?.as_fd())
+                    .map_err(Error::io("create snapshot", &files));
+            }
+        }
         fs::set_permissions(&files, Permissions::from_mode(0o755))
             .map_err(Error::io("set mode of", &files))?;
-        if let Some(parent) = parent {
-            copy_tree(parent, &files).inspect_err(|_| {
-                // The sweep removes what cannot be removed now.
-                let _ = remove_path(&dir);
-            })?;
+        match parent {
+            Some(parent) => copy_tree(parent, &files),
+            None => Ok(()),
         }
-        Ok(dir)
+    }
+
+    /// Removes a snapshot's directory, subvolume and all.
+    fn discard(&self, dir: &Path) -> Result<()> {
+        if self.kin == Kin::Subvolumes
+            && let Ok(fd) = open_dir(dir)
+        {
+            // Whatever is no subvolume is removed as any directory.
+            let _ = btrfs::destroy(fd.as_fd(), OsStr::new("fs"));
+        }
+        remove_path(dir).map_err(Error::io("remove", dir))
     }
 
     fn new_snapshot(&self, key: &str, parent: Option<&str>, kind: Kind) -> Result<Snapshot> {
@@ -65,7 +114,7 @@ impl Vfs {
             .map(|parent| self.files(&parent));
         let made = self.make(below.as_deref())?;
         self.rows.insert(key, parent, kind, &made).inspect_err(|_| {
-            let _ = remove_path(&made);
+            let _ = self.discard(&made);
         })
     }
 
@@ -75,7 +124,7 @@ impl Vfs {
     }
 }
 
-impl Snapshotter for Vfs {
+impl Snapshotter for Trees {
     fn name(&self) -> &'static str {
         self.rows.driver()
     }
@@ -112,10 +161,9 @@ impl Snapshotter for Vfs {
         // Even without a parent the overlay form must go: whiteouts of nothing, opaque marks.
         let made = self.make(below.as_deref())?;
         merge(&files, &made.join("fs"))?;
-        let merged = made.join("fs");
-        remove_path(&files).map_err(Error::io("remove", &files))?;
-        fs::rename(&merged, &files).map_err(Error::io("rename", &merged))?;
-        remove_path(&made).map_err(Error::io("remove", &made))?;
+        // The merged tree takes the place of the staged one, which goes with the directory that it is moved to.
+        swap(&files, &made.join("fs"))?;
+        self.discard(&made)?;
         let usage = self.measured(&files)?;
         self.rows.commit(name, key, Some(parent), usage)
     }
@@ -128,7 +176,7 @@ impl Snapshotter for Vfs {
 
     fn remove(&self, key: &str) -> Result<()> {
         let dir = self.rows.remove(key)?;
-        remove_path(&dir).map_err(Error::io("remove", &dir))
+        self.discard(&dir)
     }
 
     fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
@@ -172,14 +220,23 @@ impl Snapshotter for Vfs {
     }
 
     fn status(&self) -> Vec<(String, String)> {
-        Vec::new()
+        match self.kin {
+            Kin::Copies => Vec::new(),
+            Kin::Subvolumes => vec![("Btrfs".to_owned(), String::new())],
+        }
     }
 
     fn sweep(&self) -> Result<usize> {
         let (strays, gone) = self.rows.strays()?;
         for stray in &strays {
-            remove_path(stray).map_err(Error::io("remove", stray))?;
+            self.discard(stray)?;
         }
         Ok(strays.len() + gone)
     }
+}
+
+/// Exchanges two directories in one step.
+fn swap(one: &Path, other: &Path) -> Result<()> {
+    rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)
+        .map_err(Error::io("exchange", one))
 }
