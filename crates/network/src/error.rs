@@ -158,7 +158,7 @@ pub enum Error {
         endpoint: String,
         /// Its endpoint's id.
         endpoint_id: String,
-        /// `host address:host port:container address:container port`.
+        /// `host address:host port`, and `:container address:container port` where it is known.
         mapping: String,
         /// The protocol.
         protocol: Protocol,

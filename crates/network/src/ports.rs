@@ -188,9 +188,13 @@ fn host_addresses(
     request: &PortMapping,
     ipv6: bool,
 ) -> Result<Vec<IpAddr>> {
+    // Ports may be reserved before an address is leased: then by what the network has.
+    let leased = endpoint.ipv4.is_some() || endpoint.ipv6.is_some();
     let has = |ip: &IpAddr| match ip {
-        IpAddr::V4(_) => endpoint.ipv4.is_some(),
-        IpAddr::V6(_) => endpoint.ipv6.is_some() && ipv6,
+        IpAddr::V4(_) if leased => endpoint.ipv4.is_some(),
+        IpAddr::V4(_) => network.ipv4_subnet().is_some(),
+        IpAddr::V6(_) if leased => endpoint.ipv6.is_some() && ipv6,
+        IpAddr::V6(_) => network.ipv6_subnet().is_some() && ipv6,
     };
     let all = [
         IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -286,7 +290,13 @@ fn refused(endpoint: &Endpoint, request: &PortMapping, port: u16, why: Refusal) 
             } else {
                 endpoint.ipv6.map(|net| IpAddr::V6(net.addr()))
             };
-            let inside = SocketAddr::new(inside.unwrap_or(ip), request.container_port);
+            let host = SocketAddr::new(ip, port);
+            let mapping = match inside {
+                Some(inside) => {
+                    format!("{host}:{}", SocketAddr::new(inside, request.container_port))
+                }
+                None => host.to_string(),
+            };
             let holder = match error.raw_os_error() {
                 Some(libc::EADDRINUSE) => holder(request.protocol, port).unwrap_or_default(),
                 _ => String::new(),
@@ -294,7 +304,7 @@ fn refused(endpoint: &Endpoint, request: &PortMapping, port: u16, why: Refusal) 
             Error::PortBind {
                 endpoint: name,
                 endpoint_id: id,
-                mapping: format!("{}:{inside}", SocketAddr::new(ip, port)),
+                mapping,
                 protocol: request.protocol,
                 holder,
                 source: error,

@@ -121,6 +121,16 @@ fn a_port_in_use_is_refused_in_dockers_words() {
             host.reserve_ports(&net, &again).expect("the same again"),
             chosen
         );
+        // Before addresses are leased: by what the network has.
+        let bare = hull_network::Endpoint {
+            id: "bare".to_owned(),
+            ipv4: None,
+            ..two.clone()
+        };
+        assert_eq!(
+            host.reserve_ports(&net, &bare).expect("reserved")[0].host_ip,
+            chosen[0].host_ip
+        );
         host.release_ports(&one.id);
         two.ports = vec![port(Protocol::Tcp, Some("203.0.113.9"), 8080, 80)];
         assert!(

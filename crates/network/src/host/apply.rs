@@ -1,6 +1,7 @@
 //! Applies a [`NetPlan`]: one interface into one sandbox, all of it or nothing.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::driver::{HostFacts, InterfaceName, InterfacePlan, LinkPlan};
 use crate::error::{Error, Result};
@@ -37,13 +38,25 @@ pub(crate) fn connect(
     done.inspect_err(|_| undo_link(&mut sandbox.route(), &name))
 }
 
-/// Waits, by asking in this order, until port and bridge carry packets: what comes before is lost, and a lost SYN costs its sender a second.
+/// How often, and for how long each time, a kernel that does not settle by being asked (before Linux 6.9) is waited for.
+const SETTLE_TRIES: usize = 50;
+const SETTLE_WAIT: Duration = Duration::from_micros(200);
+
+/// Waits until port and bridge carry packets: what comes before is lost, and a lost SYN costs its sender a second. A link that does not
+/// come up in time is no error: packets will find it later.
 fn settle(host: &mut Route, links: &[String]) -> Result<()> {
-    let mut batch = Batch::new();
-    for link in links {
-        batch.get_link(link);
+    for _ in 0..SETTLE_TRIES {
+        let mut up = true;
+        // In this order: the bridge follows its port.
+        for link in links {
+            up &= host.link(link)?.is_some_and(|link| link.up);
+        }
+        if up {
+            break;
+        }
+        std::thread::sleep(SETTLE_WAIT);
     }
-    host.execute(batch)
+    Ok(())
 }
 
 /// Deletes the interface; its other end goes with it. An interface that is gone is no error.

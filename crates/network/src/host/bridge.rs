@@ -16,13 +16,13 @@ pub(crate) fn alias(instance: &str) -> String {
     format!("hull:{instance}")
 }
 
-/// Makes the bridge with its addresses, or completes one that exists.
+/// Makes the bridge with its addresses, or completes one that exists. Returns its index.
 pub(crate) fn ensure(
     route: &mut Route,
     network: &Network,
     alias: &str,
     facts: &HostFacts,
-) -> Result<()> {
+) -> Result<u32> {
     let (link, made) = match route.link(&network.bridge)? {
         Some(link) if link.kind == "bridge" => (link, false),
         Some(link) => {
@@ -42,7 +42,7 @@ pub(crate) fn ensure(
     if done.is_err() && made {
         delete(route, &network.bridge)?;
     }
-    done
+    done.map(|()| link.index)
 }
 
 fn create(route: &mut Route, network: &Network, alias: &str) -> Result<Link> {

@@ -97,6 +97,8 @@ pub struct Host {
     /// What does not change while the daemon runs; no routes.
     facts: HostFacts,
     route: Mutex<Route>,
+    /// By network id: what was asked for, and the index of the bridge that was made of it. Locked after `route`.
+    ensured: Mutex<HashMap<String, (Network, u32)>>,
     firewall: Backend,
     sandboxes: Mutex<HashMap<String, Arc<Sandbox>>>,
     ports: Ports,
@@ -169,6 +171,7 @@ impl Host {
             netns_dir,
             facts,
             route: Mutex::new(Route::open()?),
+            ensured: Mutex::default(),
             firewall,
             sandboxes: Mutex::default(),
             ports: Ports::default(),
@@ -206,22 +209,31 @@ impl Host {
         }
     }
 
-    /// Makes the network's link on the host, or takes over one that exists. Idempotent; called at boot for every network too.
+    /// Makes the network's link on the host, or takes over one that exists. Idempotent, and quick when nothing has
+    /// changed: for boot, and before each `connect` in case somebody removed the bridge.
     pub fn ensure_network(&self, network: &Network) -> Result<()> {
         let driver = driver::by_name(&network.driver)?;
         driver.validate(network)?;
         if network.driver != "bridge" {
             return Ok(());
         }
+        let mut route = lock(&self.route);
+        let mut ensured = lock(&self.ensured);
+        if let Some((known, index)) = ensured.get(&network.id)
+            && known == network
+            && route
+                .link(&network.bridge)?
+                .is_some_and(|link| link.index == *index)
+        {
+            return Ok(());
+        }
         if self.options.ip_forward {
             bridge::forward(self.facts.ipv6 && network.ipv6_subnet().is_some())?;
         }
-        bridge::ensure(
-            &mut lock(&self.route),
-            network,
-            &bridge::alias(&self.options.instance),
-            &self.facts,
-        )
+        let alias = bridge::alias(&self.options.instance);
+        let index = bridge::ensure(&mut route, network, &alias, &self.facts)?;
+        ensured.insert(network.id.clone(), (network.clone(), index));
+        Ok(())
     }
 
     /// Removes what `ensure_network` made. A link that was there before it is left alone.
@@ -230,6 +242,7 @@ impl Host {
             return Ok(());
         }
         let mut route = lock(&self.route);
+        lock(&self.ensured).remove(&network.id);
         match route.link(&network.bridge)? {
             Some(link) if link.alias == bridge::alias(&self.options.instance) => {
                 bridge::delete(&mut route, &network.bridge)

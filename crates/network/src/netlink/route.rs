@@ -16,6 +16,8 @@ pub(crate) const CREATE_VETH: &str = "create veth";
 const ACK: i32 = libc::NLM_F_ACK;
 const CREATE: i32 = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
 const UP: u32 = libc::IFF_UP as u32;
+/// `IF_OPER_UP` (linux/if.h).
+const OPERSTATE_UP: u8 = 6;
 /// `VETH_INFO_PEER` (linux/veth.h).
 const VETH_INFO_PEER: u16 = 1;
 /// `IFLA_MACVLAN_MODE`, `IFLA_IPVLAN_MODE`, `IFLA_IPVLAN_FLAGS` (linux/if_link.h).
@@ -184,19 +186,6 @@ impl Batch {
                 b.u16(IPVLAN_FLAGS, flag);
             });
         });
-    }
-
-    /// Asking for a link also makes the kernel act on a change of its carrier now (rtnl_getlink(), since Linux 6.9), not when its
-    /// work queue comes to it.
-    pub(crate) fn get_link(&mut self, name: &str) {
-        self.begin(
-            libc::RTM_GETLINK,
-            0,
-            &link_header(0, 0, 0, 0),
-            "look up link",
-            name.to_owned(),
-        );
-        self.text(libc::IFLA_IFNAME, name);
     }
 
     pub(crate) fn link_up(&mut self, index: u32, name: &str) {
@@ -399,6 +388,8 @@ pub(crate) struct Link {
     pub(crate) alias: String,
     pub(crate) kind: String,
     pub(crate) mac: Option<MacAddr>,
+    /// It carries packets (RFC 2863's "up").
+    pub(crate) up: bool,
     pub(crate) stats: InterfaceStats,
 }
 
@@ -416,9 +407,19 @@ impl Route {
     }
 
     /// The link of that name, if there is one.
+    ///
+    /// Asking also makes the kernel act on a change of the link's carrier now (rtnl_getlink(), since Linux 6.9), and not when its work
+    /// queue comes to it.
     pub(crate) fn link(&mut self, name: &str) -> Result<Option<Link>> {
         let mut batch = Batch::new();
-        batch.get_link(name);
+        batch.begin(
+            libc::RTM_GETLINK,
+            0,
+            &link_header(0, 0, 0, 0),
+            "look up link",
+            name.to_owned(),
+        );
+        batch.text(libc::IFLA_IFNAME, name);
         match self.0.execute(batch) {
             Ok(messages) => Ok(messages.first().and_then(|m| read_link(&m.body))),
             Err(error) if error.errno() == Some(libc::ENODEV) => Ok(None),
@@ -525,6 +526,7 @@ fn read_link(body: &[u8]) -> Option<Link> {
     for (kind, value) in super::attributes(attributes) {
         match kind {
             libc::IFLA_IFNAME => link.name = text(value),
+            libc::IFLA_OPERSTATE => link.up = value == [OPERSTATE_UP],
             libc::IFLA_IFALIAS => link.alias = text(value),
             libc::IFLA_ADDRESS => link.mac = <[u8; 6]>::try_from(value).ok().map(MacAddr),
             libc::IFLA_LINKINFO => {
