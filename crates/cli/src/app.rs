@@ -249,9 +249,6 @@ impl Cli {
         self.out(format!("{question} [y/N] "))?;
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer)?;
-        if !answer.ends_with('\n') {
-            self.out("\n")?;
-        }
         Ok(answer.trim().eq_ignore_ascii_case("y"))
     }
 

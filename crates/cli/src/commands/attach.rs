@@ -75,17 +75,17 @@ async fn running(client: &Client, name: &str) -> Result<Value, Failure> {
         .await?;
     if !flag(&container, &["State", "Running"]) {
         return Err(Failure::new(
-            "cannot attach to a stopped container, start it first",
+            "You cannot attach to a stopped container, start it first",
         ));
     }
     if flag(&container, &["State", "Paused"]) {
         return Err(Failure::new(
-            "cannot attach to a paused container, unpause it first",
+            "You cannot attach to a paused container, unpause it first",
         ));
     }
     if flag(&container, &["State", "Restarting"]) {
         return Err(Failure::new(
-            "cannot attach to a restarting container, wait until it is running",
+            "You cannot attach to a restarting container, wait until it is running",
         ));
     }
     Ok(container)

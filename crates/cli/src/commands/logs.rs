@@ -78,7 +78,9 @@ pub fn timestamp(flag: &str, text: &str) -> Result<String, String> {
             crate::go::strconv::quote(text)
         )
     };
-    if let Ok(nanos) = duration::parse(text) {
+    if text != "0"
+        && let Ok(nanos) = duration::parse(text)
+    {
         let then = Timestamp::now().as_nanosecond() - i128::from(nanos);
         return Ok(seconds(then));
     }

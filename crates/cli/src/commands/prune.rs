@@ -32,7 +32,7 @@ pub struct ContainerPrune {
 
 impl Run for ContainerPrune {
     async fn run(self, cli: &Cli) -> Outcome {
-        confirm(cli, &self.flags, "all stopped containers", "container")?;
+        confirm(cli, &self.flags, "all stopped containers")?;
         told(cli, containers(cli, &self.filter).await?)
     }
 }
@@ -58,7 +58,7 @@ impl Run for ImagePrune {
         } else {
             "all dangling images"
         };
-        confirm(cli, &self.flags, what, "image")?;
+        confirm(cli, &self.flags, what)?;
         told(cli, images(cli, &self.filter, self.all).await?)
     }
 }
@@ -94,7 +94,7 @@ impl Run for VolumePrune {
             if self.all { "all " } else { "" },
             kind
         );
-        confirm(cli, &self.flags, &what, "volume")?;
+        confirm(cli, &self.flags, &what)?;
         told(cli, volumes(cli, &filter).await?)
     }
 }
@@ -116,7 +116,6 @@ impl Run for NetworkPrune {
             cli,
             &self.flags,
             "all custom networks not used by at least one container",
-            "network",
         )?;
         let (_, output) = networks(cli, &self.filter).await?;
         if !output.is_empty() {
@@ -152,7 +151,7 @@ impl Run for SystemPrune {
             ));
         }
         if !self.force && !cli.confirm(&self.question())? {
-            return Err(Failure::new("system prune has been cancelled"));
+            return Err(Failure::Silent(0));
         }
         let mut sums = vec![
             containers(cli, &self.filter).await?,
@@ -209,7 +208,7 @@ impl SystemPrune {
     }
 }
 
-fn confirm(cli: &Cli, flags: &PruneFlags, what: &str, noun: &str) -> Result<(), Failure> {
+fn confirm(cli: &Cli, flags: &PruneFlags, what: &str) -> Result<(), Failure> {
     if flags.force
         || cli.confirm(&format!(
             "WARNING! This will remove {what}.\nAre you sure you want to continue?"
@@ -217,7 +216,8 @@ fn confirm(cli: &Cli, flags: &PruneFlags, what: &str, noun: &str) -> Result<(), 
     {
         return Ok(());
     }
-    Err(Failure::new(format!("{noun} prune has been cancelled")))
+    // Docker's client ends without a word and with success when the user says no.
+    Err(Failure::Silent(0))
 }
 
 fn told(cli: &Cli, (size, output): (i64, String)) -> Outcome {

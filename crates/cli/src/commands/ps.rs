@@ -4,7 +4,7 @@ use crate::app::Cli;
 use crate::failure::{Failure, Outcome};
 use crate::format::{FORMAT_HELP, Format, container};
 use crate::registry::Run;
-use crate::template::Template;
+use crate::template::{Data, Mode, Template};
 use crate::values;
 use clap::Args;
 use hull_api::filters::Filters;
@@ -54,6 +54,11 @@ impl Run for Ps {
         if !source.is_empty() {
             let template = Template::parse("", source)
                 .map_err(|error| Failure::new(format!("failed to parse template: {error}")))?;
+            // A column that does not exist is told before the daemon is asked, and when there is no container.
+            let nothing = container::columns(&Value::Null, true);
+            template
+                .execute(Data::Row(&nothing), Mode::Lenient)
+                .map_err(|error| Failure::new(format!("failed to execute template: {error}")))?;
             size |= !self.quiet && self.size.is_none() && template.uses_field("Size");
         }
         let format = Format::parse(&container::format(source, self.quiet, size))?;

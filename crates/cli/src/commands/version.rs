@@ -59,7 +59,20 @@ impl Run for Version {
                 Failure::with_status(64, format!("template parsing error: {error}"))
             })?;
         let client = cli.client()?;
-        let server = client.get::<Value>("/version").await;
+        let mut server = client.get::<Value>("/version").await;
+        let components = server
+            .as_mut()
+            .ok()
+            .and_then(|server| server["Components"].as_array_mut());
+        for engine in components
+            .into_iter()
+            .flatten()
+            .filter(|one| one["Name"] == "Engine")
+        {
+            if let Some(built) = engine["Details"]["BuildTime"].as_str().map(ansic) {
+                engine["Details"]["BuildTime"] = built.into();
+            }
+        }
         let mut data =
             json!({"Client": client_version(cli, Some(client.version())), "Server": null});
         if let Ok(server) = &server {

@@ -153,7 +153,7 @@ impl<'a> State<'a> {
             Node::Action(pipeline) => {
                 let value = self.pipeline(pipeline, dot)?;
                 if pipeline.variables.is_empty() {
-                    self.print(value);
+                    self.print(value, pipeline);
                 }
             }
             Node::If {
@@ -202,8 +202,11 @@ impl<'a> State<'a> {
         Ok(Flow::On)
     }
 
-    fn print(&mut self, value: Val<'a>) {
+    fn print(&mut self, value: Val<'a>, pipeline: &Pipeline) {
         match value {
+            Val::Json(value) if value.is_null() && self.mode == Mode::Strict => {
+                self.out.push_str(absent(pipeline))
+            }
             Val::Json(value) => self.out.push_str(&display(&value)),
             Val::Row(row) => self
                 .out
@@ -548,6 +551,80 @@ impl<'a> State<'a> {
             return self.fail(&word.place, &format!("map has no entry for key {name:?}"));
         }
         Ok(Val::Json(Cow::Owned(Value::Null)))
+    }
+}
+
+/// How Go prints a null of Docker's structures: lists and maps as empty ones, pointers as `<nil>`.
+fn absent(pipeline: &Pipeline) -> &'static str {
+    const LISTS: [&str; 36] = [
+        "Aliases",
+        "Binds",
+        "BlkioDeviceReadBps",
+        "BlkioDeviceReadIOps",
+        "BlkioDeviceWriteBps",
+        "BlkioDeviceWriteIOps",
+        "BlkioWeightDevice",
+        "CapAdd",
+        "CapDrop",
+        "Cmd",
+        "Config",
+        "DNSNames",
+        "DeviceCgroupRules",
+        "DeviceRequests",
+        "Devices",
+        "Dns",
+        "DnsOptions",
+        "DnsSearch",
+        "Entrypoint",
+        "Env",
+        "ExecIDs",
+        "ExtraHosts",
+        "GroupAdd",
+        "Links",
+        "MaskedPaths",
+        "Mounts",
+        "OnBuild",
+        "ReadonlyPaths",
+        "RepoDigests",
+        "RepoTags",
+        "SecondaryIPAddresses",
+        "SecurityOpt",
+        "Shell",
+        "Ulimits",
+        "VolumesFrom",
+        "Warnings",
+    ];
+    const MAPS: [&str; 14] = [
+        "Annotations",
+        "AuxiliaryAddresses",
+        "Containers",
+        "DriverOpts",
+        "ExposedPorts",
+        "Labels",
+        "Networks",
+        "Options",
+        "PortBindings",
+        "Ports",
+        "StorageOpt",
+        "Sysctls",
+        "Tmpfs",
+        "Volumes",
+    ];
+    let word = pipeline
+        .commands
+        .last()
+        .and_then(|command| command.words.first());
+    let name = match word.map(|word| &word.operand) {
+        Some(Operand::Field(path) | Operand::Variable(_, path) | Operand::Nested(_, path)) => {
+            path.last()
+        }
+        _ => None,
+    };
+    match name.map(String::as_str) {
+        None => "<no value>",
+        Some(name) if LISTS.contains(&name) => "[]",
+        Some(name) if MAPS.contains(&name) => "map[]",
+        Some(_) => "<nil>",
     }
 }
 

@@ -163,7 +163,8 @@ fn length(value: &Value) -> Result<Value, String> {
         Value::String(text) => text.len(),
         Value::Array(list) => list.len(),
         Value::Object(map) => map.len(),
-        Value::Null => return Err("error calling len: len of nil pointer".into()),
+        // A list or map that Go leaves nil.
+        Value::Null => 0,
         other => return Err(format!("error calling len: len of type {}", go_type(other))),
     };
     Ok(count.into())

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 fn data() -> Value {
     json!({
         "Id": "abc", "Name": "/web", "State": {"Running": true, "Pid": 42, "Health": null},
-        "Config": {"Env": ["A=1", "B=2"], "Labels": {"b.c": "2", "a": "1"}},
+        "Config": {"Env": ["A=1", "B=2"], "Cmd": null, "Volumes": null, "Labels": {"b.c": "2", "a": "1"}},
         "NetworkSettings": {"Networks": {"bridge": {"IPAddress": "172.17.0.2"}, "net": {"IPAddress": "10.0.0.1"}}},
         "Size": 1.5
     })
@@ -40,7 +40,9 @@ fn what_people_write() {
     );
     check(
         "{{json .Config}}",
-        expect![[r#"{"Env":["A=1","B=2"],"Labels":{"b.c":"2","a":"1"}}"#]],
+        expect![[
+            r#"{"Env":["A=1","B=2"],"Cmd":null,"Volumes":null,"Labels":{"b.c":"2","a":"1"}}"#
+        ]],
     );
     check(
         "{{.Config.Labels}} {{.Config.Env}}",
