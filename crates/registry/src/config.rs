@@ -190,6 +190,15 @@ pub struct Config {
     #[arg(long, env = "HULL_REGISTRY_ACCESS_LOG", value_name = "FILE")]
     pub access_log: Option<PathBuf>,
 
+    /// What to log on standard error: error, warn, info or debug
+    #[arg(
+        long,
+        env = "HULL_REGISTRY_LOG_LEVEL",
+        default_value = "info",
+        value_name = "LEVEL"
+    )]
+    pub log_level: tracing::Level,
+
     /// On SIGTERM, how long requests may take to finish
     #[arg(long, env = "HULL_REGISTRY_SHUTDOWN_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "TIME")]
     pub shutdown_timeout: Duration,

@@ -4,11 +4,15 @@
 //! nobody: neither with the daemon's content nor with a second server.
 #![forbid(unsafe_code)]
 
+pub mod access_log;
 pub mod api;
+pub mod auth;
 pub mod config;
 pub mod error;
+pub mod metrics;
 pub mod name;
 pub mod net;
+pub mod proxy;
 pub mod range;
 pub mod route;
 pub mod server;
@@ -17,7 +21,6 @@ pub mod storage;
 use std::ffi::OsString;
 
 use clap::Parser as _;
-use tracing as _;
 
 pub use error::{Error, Result};
 
@@ -32,6 +35,12 @@ pub fn main(args: Vec<OsString>) -> i32 {
             return error.exit_code();
         }
     };
+    tracing_subscriber::fmt()
+        .with_max_level(config.log_level)
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
     match server::run(config) {
         Ok(()) => 0,
         Err(error) => {

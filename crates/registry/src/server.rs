@@ -7,10 +7,14 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::access_log::AccessLog;
 use crate::api::{App, Policy};
+use crate::auth::Auth;
 use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::net::serve::{Listening, serve, stopped};
 use crate::net::tls;
+use crate::proxy::Proxy;
 use crate::storage::{GcOptions, Storage};
 
 /// Threads that run requests: the work is the kernel's and the disk's.
@@ -49,13 +53,22 @@ async fn run_async(config: Config, storage: Storage) -> anyhow::Result<()> {
         (Some(cert), Some(key)) => Some(tls::acceptor(cert, key)?),
         _ => None,
     };
+    let storage = Arc::new(storage);
+    let proxy = match &config.proxy {
+        Some(url) => Some(Proxy::open(url, &config, storage.clone())?),
+        None => None,
+    };
     let app = Arc::new(App {
-        storage: Arc::new(storage),
+        storage,
         policy: Policy {
             read_only: config.read_only,
             delete: !config.no_delete,
             idle_timeout: config.idle_timeout,
         },
+        auth: Auth::from_config(&config)?,
+        proxy,
+        metrics: Metrics::default(),
+        access_log: AccessLog::open(config.access_log.as_deref())?,
     });
     let listener = TcpListener::bind(config.listen)
         .await
@@ -74,6 +87,17 @@ async fn run_async(config: Config, storage: Storage) -> anyhow::Result<()> {
         connections_max: config.max_connections,
         metrics_only: false,
     };
+    if let Some(address) = config.metrics_listen {
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address}"))?;
+        let listening = Listening {
+            tls: None,
+            metrics_only: true,
+            ..listening.clone()
+        };
+        tokio::spawn(serve(listener, listening, stop.clone()));
+    }
     let served = tokio::spawn(serve(listener, listening, stop.clone()));
     let collecting = tokio::spawn(collect_regularly(app, config.clone(), stop));
     wait_for_signal().await?;
@@ -109,7 +133,10 @@ async fn collect_regularly(app: Arc<App>, config: Config, mut stop: watch::Recei
         }
         let (storage, options) = (app.storage.clone(), gc_options(&config));
         match tokio::task::spawn_blocking(move || storage.collect_garbage(&options)).await {
-            Ok(Ok(report)) => tracing::info!(%report, "garbage collected"),
+            Ok(Ok(report)) => {
+                app.metrics.collected(&report);
+                tracing::info!(%report, "garbage collected");
+            }
             Ok(Err(error)) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::error!(cause, "garbage collection stopped: {error}");

@@ -1,6 +1,8 @@
 //! Blobs: download whole or in part, ask for, delete.
 
+use std::fs::File;
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use http::{StatusCode, header};
@@ -10,6 +12,7 @@ use super::{Answer, App, Call};
 use crate::error::{Error, Result};
 use crate::name::Name;
 use crate::net::body::Body;
+use crate::proxy::Download;
 use crate::range::{self, Wanted};
 
 /// Up to here a blob is read and sent with its head by one system call; longer ones are sent by the kernel.
@@ -18,6 +21,21 @@ const INLINE_LEN_MAX: u64 = 16 << 10;
 /// A blob never changes under its digest.
 const CACHE_CONTROL: &str = "max-age=31536000, immutable";
 
+/// Where a blob's bytes are.
+enum Source {
+    Here(File, u64),
+    Coming(Arc<Download>),
+}
+
+impl Source {
+    fn len(&self) -> u64 {
+        match self {
+            Source::Here(_, len) => *len,
+            Source::Coming(download) => download.len,
+        }
+    }
+}
+
 impl App {
     pub(super) async fn get_blob(
         &self,
@@ -25,16 +43,18 @@ impl App {
         name: &Name,
         digest: &Digest,
     ) -> Result<Answer> {
+        let etag = format!("\"{digest}\"");
+        let known = call.header(header::IF_NONE_MATCH);
         if call.is_head() {
-            let len = self.storage.blob_size(name, digest)?;
+            let len = match (self.storage.blob_size(name, digest), &self.proxy) {
+                (Err(Error::BlobUnknown(_)), Some(proxy)) => proxy.blob_size(name, digest).await?,
+                (len, _) => len?,
+            };
             return Ok(describe(StatusCode::OK, digest).body(Body::empty(), len));
         }
-        let (file, len) = self.storage.open_blob(name, digest)?;
-        let etag = format!("\"{digest}\"");
-        if call
-            .header(header::IF_NONE_MATCH)
-            .is_some_and(|tags| tags == "*" || tags.contains(&etag))
-        {
+        let source = self.find_blob(name, digest).await?;
+        let len = source.len();
+        if known.is_some_and(|tags| tags == "*" || tags.contains(&etag)) {
             return Ok(describe(StatusCode::NOT_MODIFIED, digest));
         }
         let range = call
@@ -50,13 +70,28 @@ impl App {
             Wanted::Unsatisfiable => return Err(Error::RangeUnsatisfiable(len)),
         };
         let len = range.end - range.start;
-        if len > INLINE_LEN_MAX {
-            return Ok(answer.body(Body::file(file, range.start, len, call.files.clone()), len));
+        let body = match source {
+            Source::Coming(download) => download.body(range),
+            Source::Here(file, _) if len > INLINE_LEN_MAX => {
+                Body::file(file, range.start, len, call.files.clone())
+            }
+            Source::Here(file, _) => {
+                let mut buffer = BytesMut::zeroed(len as usize);
+                file.read_exact_at(&mut buffer, range.start)
+                    .map_err(Error::io("read", self.storage.content().path(digest)))?;
+                Body::Bytes(buffer.freeze())
+            }
+        };
+        Ok(answer.body(body, len))
+    }
+
+    async fn find_blob(&self, name: &Name, digest: &Digest) -> Result<Source> {
+        match (self.storage.open_blob(name, digest), &self.proxy) {
+            (Err(Error::BlobUnknown(_)), Some(proxy)) => {
+                proxy.blob(name, digest).await.map(Source::Coming)
+            }
+            (found, _) => found.map(|(file, len)| Source::Here(file, len)),
         }
-        let mut buffer = BytesMut::zeroed(len as usize);
-        file.read_exact_at(&mut buffer, range.start)
-            .map_err(Error::io("read", self.storage.content().path(digest)))?;
-        Ok(answer.body(Body::Bytes(buffer.freeze()), len))
     }
 
     pub(super) async fn delete_blob(&self, name: &Name, digest: &Digest) -> Result<Answer> {

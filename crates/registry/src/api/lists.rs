@@ -16,6 +16,9 @@ const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied
 impl App {
     pub(super) async fn tags(&self, call: &Call<'_>, name: &Name) -> Result<Answer> {
         let (n, last) = page_wanted(&call.query)?;
+        if let Some(listed) = self.list_upstream(call, name, "tags/list").await {
+            return Ok(listed);
+        }
         let repository = name.clone();
         let page = self
             .blocking(move |storage| storage.tags(&repository, n, last.as_deref()))
@@ -52,6 +55,12 @@ impl App {
             .get("artifactType")
             .filter(|kind| !kind.is_empty())
             .map(str::to_owned);
+        if let Some(listed) = self
+            .list_upstream(call, name, &format!("referrers/{subject}"))
+            .await
+        {
+            return Ok(listed);
+        }
         let last = call.query.get("last").map(str::to_owned);
         let (repository, digest, wanted) = (name.clone(), subject.clone(), kind.clone());
         let found = self
@@ -75,6 +84,25 @@ impl App {
         let json = encode(&Index::new(found.descriptors))?;
         let len = json.len() as u64;
         Ok(answer.body(Body::Bytes(json.into()), len))
+    }
+}
+
+impl App {
+    /// A cache knows a part of a list at most, so the list is asked for behind it; what is here must do when that fails.
+    async fn list_upstream(&self, call: &Call<'_>, name: &Name, list: &str) -> Option<Answer> {
+        let proxy = self.proxy.as_ref()?;
+        let parameters: Vec<String> = ["n", "last", "artifactType"]
+            .into_iter()
+            .filter_map(|key| Some(format!("{key}={}", percent_encode(call.query.get(key)?))))
+            .collect();
+        let (body, headers) = proxy
+            .list(name, &format!("{list}?{}", parameters.join("&")))
+            .await?;
+        let answer = headers.iter().fold(Answer::ok(), |answer, (name, value)| {
+            answer.with(name.clone(), value.to_str().unwrap_or_default())
+        });
+        let len = body.len() as u64;
+        Some(answer.body(Body::Bytes(body), len))
     }
 }
 

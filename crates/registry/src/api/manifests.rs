@@ -23,7 +23,10 @@ impl App {
         name: &Name,
         reference: &Reference,
     ) -> Result<Answer> {
-        let manifest = self.storage.manifest(name, reference)?;
+        let manifest = match &self.proxy {
+            Some(proxy) => proxy.manifest(name, reference).await?,
+            None => self.storage.manifest(name, reference)?,
+        };
         Ok(send(call, manifest))
     }
 

@@ -14,9 +14,13 @@ use http::{HeaderMap, Method, Response};
 use hyper::Request;
 use hyper::body::Incoming;
 
+use crate::access_log::{AccessLog, Line};
+use crate::auth::{Auth, Scope};
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::net::body::{Body, RequestBody};
 use crate::net::conn::Files;
+use crate::proxy::Proxy;
 use crate::route::{Query, Route};
 use crate::storage::Storage;
 
@@ -39,6 +43,14 @@ pub struct App {
     pub storage: Arc<Storage>,
     /// What is allowed.
     pub policy: Policy,
+    /// Who is allowed it.
+    pub auth: Auth,
+    /// Where to fetch what is not here.
+    pub proxy: Option<Proxy>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// What is written down of each request.
+    pub access_log: AccessLog,
 }
 
 /// A request, taken apart.
@@ -66,33 +78,94 @@ impl Call<'_> {
 }
 
 impl App {
-    /// Answers a request. Never fails: an error is an answer.
+    /// Answers a request. Never fails: an error is an answer. A listener for metrics answers nothing else.
     pub async fn answer(
         self: &Arc<Self>,
         request: Request<Incoming>,
-        _peer: SocketAddr,
+        peer: SocketAddr,
         files: Option<Files>,
-        _metrics_only: bool,
+        metrics_only: bool,
     ) -> Response<Body> {
-        let _started = Instant::now();
+        let started = Instant::now();
+        self.metrics.begin();
         let (head, incoming) = request.into_parts();
         let body = RequestBody::new(incoming, self.policy.idle_timeout);
-        let route = Route::parse(&head.method, head.uri.path());
         let call = Call {
             method: &head.method,
             headers: &head.headers,
             query: Query::parse(head.uri.query()),
             files,
         };
-        let result = match &route {
-            Ok(route) => self.route(route, &call, body).await,
-            Err(_) => Err(route.err().unwrap_or(Error::NotFound)),
+        let mut user = None;
+        let (label, result) = match Route::parse(&head.method, head.uri.path()) {
+            Ok(route) => {
+                let result = self
+                    .guarded(&route, &call, body, metrics_only, &mut user)
+                    .await;
+                (route.label(), result)
+            }
+            Err(error) => ("none", Err(error)),
         };
         let answer = result.unwrap_or_else(|error| {
             log_failure(&error);
             Answer::error(&error)
         });
-        answer.finish(call.is_head())
+        let (status, len) = (answer.status().as_u16(), answer.body_len(call.is_head()));
+        let response = answer.finish(call.is_head());
+        let took = started.elapsed();
+        self.metrics.end(call.method, label, status, len, took);
+        self.access_log.write(&Line {
+            peer,
+            user: user.as_deref(),
+            head: &head,
+            status,
+            len,
+            took,
+        });
+        response
+    }
+
+    /// Lets a request through to its route if policy and authentication allow it.
+    async fn guarded(
+        self: &Arc<Self>,
+        route: &Route,
+        call: &Call<'_>,
+        body: RequestBody,
+        metrics_only: bool,
+        user: &mut Option<String>,
+    ) -> Result<Answer> {
+        if metrics_only {
+            return match route {
+                Route::Metrics => Ok(self.metrics_text()),
+                Route::Health => self.health().await,
+                _ => Err(Error::NotFound),
+            };
+        }
+        if *route != Route::Health {
+            let needed = Scope::needed(route, call.method, &call.query);
+            *user = self.auth.check(call.headers, &needed).await?;
+        }
+        self.check_policy(route, call.method)?;
+        self.route(route, call, body).await
+    }
+
+    /// Any token would do, so none does: tokens are for repositories.
+    fn metrics_for_users(&self) -> Result<Answer> {
+        if self.auth.is_by_repository() {
+            return Err(Error::Denied);
+        }
+        Ok(self.metrics_text())
+    }
+
+    fn metrics_text(&self) -> Answer {
+        let text = self.metrics.text();
+        let len = text.len() as u64;
+        Answer::ok()
+            .with(
+                http::header::CONTENT_TYPE,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            )
+            .body(Body::Bytes(text.into()), len)
     }
 
     async fn route(
@@ -105,7 +178,7 @@ impl App {
         match (route, call.method) {
             (Route::Base, &Method::GET | &Method::HEAD) => Ok(Answer::ok().json("{}")),
             (Route::Health, &Method::GET | &Method::HEAD) => self.health().await,
-            (Route::Metrics, &Method::GET | &Method::HEAD) => Err(Error::NotFound),
+            (Route::Metrics, &Method::GET | &Method::HEAD) => self.metrics_for_users(),
             (Route::Catalog, &Method::GET | &Method::HEAD) => self.catalog(call).await,
             (Route::Tags(name), &Method::GET | &Method::HEAD) => self.tags(call, name).await,
             (Route::Referrers(name, subject), &Method::GET | &Method::HEAD) => {
@@ -149,6 +222,11 @@ impl App {
     fn check_policy(&self, route: &Route, method: &Method) -> Result<()> {
         if matches!(*method, Method::GET | Method::HEAD) {
             return Ok(());
+        }
+        if self.proxy.is_some() {
+            return Err(Error::Unsupported(
+                "this registry is a pull-through cache: push to the registry behind it",
+            ));
         }
         if self.policy.read_only {
             return Err(Error::Unsupported("this registry is read-only"));

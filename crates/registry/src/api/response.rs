@@ -111,6 +111,11 @@ impl Answer {
         response
     }
 
+    /// How many bytes of body will be sent.
+    pub fn body_len(&self, head_only: bool) -> u64 {
+        if head_only { 0 } else { self.len.unwrap_or(0) }
+    }
+
     /// The status.
     pub fn status(&self) -> StatusCode {
         self.status

@@ -4,7 +4,7 @@
 //! [`PLACEHOLDER`], a static that nobody else has slices of, and the connection, when it is asked to write such a slice,
 //! sends as many bytes of the file that was announced with them. hyper counts and orders the bytes as always. It passes slices
 //! on as they are only while the connection says that it writes vectored; should it ever copy them, the address
-//! would not match and zeros would go out: `tests/blobs.rs` holds that they do not.
+//! would not match and zeros would go out: `tests/server/blobs.rs` holds that they do not.
 
 use std::collections::VecDeque;
 use std::fs::File;

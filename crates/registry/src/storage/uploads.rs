@@ -170,6 +170,11 @@ impl Upload {
         self.offset
     }
 
+    /// A second handle to its bytes; read it only by position.
+    pub fn reader(&self) -> Result<File> {
+        self.file.try_clone().map_err(Error::io("open", &self.path))
+    }
+
     /// Sets the algorithm of an upload that has no bytes yet.
     pub fn expect_algorithm(&mut self, algorithm: Algorithm) {
         if self.offset == 0 {
