@@ -22,7 +22,7 @@ use hull_engine::Engine;
 /// `Api-Version` of every answer.
 pub const API_VERSION: &str = "1.55";
 /// `Server` of every answer: the release of Docker whose behaviour is implemented, which clients parse.
-pub const SERVER: &str = "Docker/29.1.0 (linux)";
+pub const SERVER: &str = "Docker/29.0.0 (linux)";
 
 /// Everything that handlers use.
 pub struct Daemon {

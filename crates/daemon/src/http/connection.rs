@@ -17,7 +17,7 @@ use super::call::read_all;
 use super::head::{self, First};
 use super::io::{Prefixed, Stream};
 use super::router::Pending;
-use super::{Answer, Body, Failure, websocket};
+use super::{Answer, Body, Failure, drain, websocket};
 
 /// How long a client may take to send a head, the first one and those after it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -98,7 +98,7 @@ async fn handle<D: Dispatch>(
 ) -> Response<Body> {
     let wants_upgrade = request.headers().contains_key(header::UPGRADE);
     let upgrade = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
-    let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+    let request = request.map(|body| drain::Drained::new(body).boxed_unsync());
     let head_only = request.method() == Method::HEAD;
     let response = match (dispatch.call(request).await, upgrade) {
         (Ok(Answer::Plain(response)), _) => response,

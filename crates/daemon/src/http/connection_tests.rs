@@ -35,6 +35,7 @@ impl Dispatch for Routes {
                         stream,
                         media_type: "application/x",
                         body: request.into_body(),
+                        head_start: Duration::ZERO,
                     }))
                 }
                 "/stream" => {

@@ -26,6 +26,27 @@ pub struct Hijack {
     pub media_type: &'static str,
     /// The request's body where it was not read: input of clients that do not upgrade.
     pub body: Body,
+    /// How long output waits after the answer's head; see [`head_start`].
+    pub head_start: Duration,
+}
+
+/// How long the output waits after the answer's head, by the client's `User-Agent`.
+///
+/// docker-py and docker-modem (dockerode, testcontainers) drop what arrives together with the head of a hijacked answer:
+/// the one leaves it in a buffer of Python's http.client, the other ignores the `head` of node's upgrade event. A dockerd
+/// takes so long to start a process that nobody noticed. Clients that are known to read on from the head do not wait.
+pub fn head_start(agent: &str) -> Duration {
+    let reads_on = [
+        "Docker-Client/",
+        "hull/",
+        "Hull",
+        "Go-http-client/",
+        "curl/",
+    ];
+    match reads_on.iter().any(|name| agent.starts_with(name)) {
+        true => Duration::ZERO,
+        false => Duration::from_millis(25),
+    }
 }
 
 impl Hijack {
@@ -93,6 +114,10 @@ impl Hijack {
             ..
         } = self.stream;
         let (mut from_client, mut to_client) = tokio::io::split(client);
+        let output = async {
+            tokio::time::sleep(self.head_start).await;
+            copy(&mut reader, &mut to_client).await
+        };
         let input = async {
             let ended = copy(&mut from_client, &mut writer).await;
             if ended.is_ok() {
@@ -102,7 +127,7 @@ impl Hijack {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            result = copy(&mut reader, &mut to_client) => {
+            result = output => {
                 if let Err(error) = result {
                     tracing::debug!(%error, "raw stream broke off");
                 }

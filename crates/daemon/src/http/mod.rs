@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod call;
 pub mod connection;
+pub mod drain;
 pub mod head;
 pub mod hijack;
 pub mod io;

@@ -13,7 +13,7 @@ use super::images::encode;
 use super::system::{required, time_parameter};
 use crate::http::answer::{json_line, stream};
 use crate::http::call::invalid_json;
-use crate::http::hijack::Hijack;
+use crate::http::hijack::{Hijack, head_start};
 use crate::http::{Answer, Call, Failure, Outcome, websocket};
 
 /// The media type of a process's output: up to API 1.41 always the raw one.
@@ -294,6 +294,7 @@ pub(super) async fn attach(mut call: Call) -> Outcome {
         .attach(call.id(), attach_options(&call))
         .await?;
     Ok(Answer::Hijack(Hijack {
+        head_start: head_start(call.header("user-agent")),
         media_type: stream_type(call.version, attached.terminal),
         stream: attached,
         body: std::mem::take(&mut call.body),

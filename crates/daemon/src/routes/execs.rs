@@ -5,7 +5,7 @@ use hull_api::IdResponse;
 use hull_api::exec::{ExecConfig, ExecStartConfig};
 
 use super::containers::{stream_type, terminal_size};
-use crate::http::hijack::Hijack;
+use crate::http::hijack::{Hijack, head_start};
 use crate::http::{Answer, Call, Failure, Outcome};
 
 pub(super) async fn create(mut call: Call) -> Outcome {
@@ -22,6 +22,7 @@ pub(super) async fn start(mut call: Call) -> Outcome {
     match call.daemon.engine.execs.start(call.id(), config).await? {
         None => Answer::status(StatusCode::OK),
         Some(stream) => Ok(Answer::Hijack(Hijack {
+            head_start: head_start(call.header("user-agent")),
             media_type: stream_type(call.version, stream.terminal),
             stream,
             body: crate::http::answer::empty(),

@@ -70,7 +70,7 @@ pub static ROUTES: &[Route] = &[
     route!(HEAD "/containers/{id}/archive" transfer::archive_stat, cancellable),
     route!(GET "/containers/{id}/archive" transfer::archive_get, cancellable),
     route!(PUT "/containers/{id}/archive" transfer::archive_put, cancellable),
-    route!(DELETE "/containers/{id}" containers::remove),
+    route!(DELETE "/containers/{name*}" containers::remove),
     route!(POST "/exec/{id}/start" execs::start, cancellable),
     route!(POST "/exec/{id}/resize" execs::resize),
     route!(GET "/exec/{id}/json" execs::inspect, cancellable),

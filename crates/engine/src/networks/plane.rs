@@ -169,17 +169,21 @@ impl Plane {
             });
         }
         choose_default_route(&mut leased, wanted);
-        if let Some(published) = leased.iter_mut().find(|attachment| publishes(attachment)) {
-            published.endpoint.ports = owner.ports.to_vec();
-            if !owner.ports.is_empty() {
+        let recorded = self.db.try_write(|tx| {
+            for (attachment, want) in leased.iter_mut().zip(wanted) {
+                choose_addresses(tx, attachment, want.settings)?;
+            }
+            // A port is published on the families of which the endpoint has an address, so the ports come second.
+            if let Some(published) = leased.iter_mut().find(|attachment| publishes(attachment))
+                && !owner.ports.is_empty()
+            {
+                published.endpoint.ports = owner.ports.to_vec();
                 published.endpoint.ports = self
                     .host
                     .reserve_ports(&published.network.network, &published.endpoint)?;
             }
-        }
-        let recorded = self.db.try_write(|tx| {
-            for (attachment, want) in leased.iter_mut().zip(wanted) {
-                record_endpoint(tx, attachment, want.settings)?;
+            for attachment in &leased {
+                record_endpoint(tx, attachment)?;
             }
             also(tx)
         });
@@ -344,8 +348,8 @@ fn choose_default_route(leased: &mut [Attachment], wanted: &[Wanted<'_>]) {
     }
 }
 
-/// Chooses the addresses and writes the rows.
-pub(crate) fn record_endpoint(
+/// Chooses the addresses.
+fn choose_addresses(
     tx: &Tx,
     attachment: &mut Attachment,
     settings: &EndpointSettings,
@@ -376,6 +380,12 @@ pub(crate) fn record_endpoint(
             IpAddr::V4(_) | IpAddr::V6(_) => None,
         });
     }
+    Ok(())
+}
+
+/// Writes the rows.
+fn record_endpoint(tx: &Tx, attachment: &Attachment) -> Result<()> {
+    let Attachment { network, endpoint } = attachment;
     let row = rows::Endpoint {
         id: endpoint.id.clone(),
         network_id: network.network.id.clone(),
