@@ -348,3 +348,48 @@ fn inode_of(table: &str, port: u16) -> Option<u64> {
         (local_port == port && remote.ends_with(":0000") && inode != 0).then_some(inode)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_listener_is_found_in_the_kernels_table() {
+        // Port 8080 (1F90): a connection to it, then its listener.
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   0: 0100007F:1F90 0100007F:A0B2 01 00000000:00000000 00:00000000 00000000     0        0 11 1\n   1: 00000000:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 22 1\n";
+        assert_eq!(inode_of(table, 8080), Some(22));
+        assert_eq!(inode_of(table, 8081), None);
+        assert_eq!(inode_of("header\nrubbish\n 1: x y", 8080), None);
+    }
+
+    #[test]
+    fn ports_are_tried_in_order_and_go_round() {
+        let request = |host_port, host_port_end| PortMapping {
+            protocol: Protocol::Tcp,
+            container_port: 80,
+            host_ip: None,
+            host_port,
+            host_port_end,
+        };
+        assert_eq!(candidates(&request(80, 0), 0).collect::<Vec<_>>(), [80]);
+        assert_eq!(
+            candidates(&request(80, 82), 0).collect::<Vec<_>>(),
+            [80, 81, 82]
+        );
+        let (first, last) = ephemeral_range();
+        let ports: Vec<u16> = candidates(&request(0, 0), first + 4).collect();
+        assert_eq!(
+            (ports[0], ports.len()),
+            (first + 5, usize::from(last - first) + 1)
+        );
+        assert_eq!(ports.last(), Some(&(first + 4)));
+    }
+
+    #[test]
+    fn wildcards_overlap_their_family_only() {
+        let ip = |text: &str| text.parse::<IpAddr>().expect("ip");
+        assert!(overlap(&ip("0.0.0.0"), &ip("127.0.0.1")));
+        assert!(!overlap(&ip("127.0.0.1"), &ip("127.0.0.2")));
+        assert!(!overlap(&ip("0.0.0.0"), &ip("::")));
+    }
+}

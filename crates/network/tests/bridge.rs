@@ -778,3 +778,73 @@ fn eight_at_a_time() {
         assert!(!run("nft", &["list", "ruleset"]).contains("10.204.1.2 . 80"));
     });
 }
+
+#[test]
+fn daemons_side_by_side_leave_one_another_alone() {
+    machine(|dir| {
+        let daemons = [
+            ("a", Firewall::Nftables, 1),
+            ("b", Firewall::Nftables, 2),
+            ("c", Firewall::Iptables, 3),
+        ];
+        let daemons = daemons.map(|(name, firewall, n)| {
+            let host = open_instance(&dir.join(name), name, firewall);
+            let net = network(n);
+            host.ensure_network(&net).expect("network");
+            host.sync_firewall(std::slice::from_ref(&net), &[])
+                .expect("firewall");
+            let mut web = endpoint(&net, "web", 2);
+            web.ports = vec![port(Protocol::Tcp, None, 8080 + u16::from(n), 80)];
+            let path = start(&host, &net, &mut web);
+            (host, net, web, path)
+        });
+        let all_reached = || {
+            for (index, (_, _, _, path)) in daemons.iter().enumerate() {
+                let server = echo_peer(path, 80, 2);
+                let port = 8081 + index;
+                assert!(ask(&format!("127.0.0.1:{port}")).is_some(), "{port}");
+                // From a container of the next daemon.
+                let next = &daemons[(index + 1) % daemons.len()];
+                assert!(
+                    ask_from(&next.3, &format!("10.204.{}.1:{port}", index + 1)).is_some(),
+                    "{port}"
+                );
+                assert_eq!(
+                    ask_from(&next.3, &format!("10.204.{}.2:80", index + 1)),
+                    None,
+                    "{port}"
+                );
+                server.join().expect("server");
+            }
+        };
+        all_reached();
+        // (The holder is not named: a socket that is bound and nothing else is in no table of /proc.)
+        let (host, net, web, _) = &daemons[0];
+        let greedy = hull_network::Endpoint {
+            id: "greedy".to_owned(),
+            ports: vec![port(Protocol::Tcp, None, 8082, 80)],
+            ..web.clone()
+        };
+        let error = host
+            .reserve_ports(net, &greedy)
+            .expect_err("held")
+            .to_string();
+        assert!(error.ends_with("address already in use"), "{error}");
+        // One starts again, and sweeps.
+        host.sweep(&["web".to_owned()], std::slice::from_ref(net))
+            .expect("sweep");
+        host.sync_firewall(std::slice::from_ref(net), std::slice::from_ref(web))
+            .expect("sync");
+        all_reached();
+        for (host, net, web, _) in &daemons {
+            stop(host, net, web);
+            host.remove_network(net).expect("remove");
+            host.remove_firewall().expect("firewall");
+        }
+        assert!(
+            !run("nft", &["list", "ruleset"])
+                .to_lowercase()
+                .contains("hull")
+        );
+    });
+}

@@ -63,9 +63,13 @@ pub fn open(dir: &Path) -> Host {
 }
 
 pub fn open_with(dir: &Path, firewall: Firewall) -> Host {
+    open_instance(dir, "test", firewall)
+}
+
+pub fn open_instance(dir: &Path, instance: &str, firewall: Firewall) -> Host {
     Host::open(HostOptions {
         exec_root: dir.to_owned(),
-        instance: "test".to_owned(),
+        instance: instance.to_owned(),
         firewall,
         ip6tables: true,
         ip_forward: true,
