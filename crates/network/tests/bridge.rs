@@ -535,6 +535,9 @@ fn what_a_crash_leaves_is_swept() {
             // The daemon dies here: its sockets close.
         }
         let host = open(dir);
+        // A container that is started again before anything was swept.
+        host.create_sandbox("lost").expect("replaced");
+        assert!(host.create_sandbox("lost").is_err());
         host.sweep(&["web".to_owned()], std::slice::from_ref(&net))
             .expect("sweep");
         assert!(

@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::error::{Error, Result};
-use crate::firewall::resolver;
+use crate::firewall::{Ruleset, resolver};
 use crate::model::{Endpoint, Network};
 use crate::netlink::nft::Nft;
 use crate::netns::{self, Sandbox};
@@ -57,12 +57,7 @@ impl Server {
                 SocketAddrV4::new(ADDRESS, udp_port),
                 SocketAddrV4::new(ADDRESS, tcp_port),
             );
-            let mut nft = Nft::open()?;
-            match nft.create(&rules) {
-                // An earlier life of this daemon served here.
-                Err(error) if error.errno() == Some(libc::EEXIST) => nft.replace(&rules)?,
-                other => other?,
-            }
+            redirect(&rules)?;
             Ok((udp, tcp))
         })?;
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -143,6 +138,21 @@ impl Drop for Server {
             running.tell(Command::Stop);
             let _ = running.thread.join();
         }
+    }
+}
+
+/// Writes the redirection into the calling thread's namespace.
+fn redirect(rules: &Ruleset) -> Result<()> {
+    let mut nft = Nft::open()?;
+    match nft.create(rules) {
+        // An earlier life of this daemon served here. Closing the socket after a deletion waits (see `Nft::create`): elsewhere, since a
+        // restarted daemon does this for every container.
+        Err(error) if error.errno() == Some(libc::EEXIST) => {
+            nft.replace(rules)?;
+            std::thread::spawn(move || drop(nft));
+            Ok(())
+        }
+        other => other,
     }
 }
 

@@ -251,9 +251,13 @@ impl Host {
         }
     }
 
-    /// Makes and pins a network namespace with loopback up. The path is what the runtime joins.
+    /// Makes and pins a network namespace with loopback up. The path is what the runtime joins. One of that key that an earlier life of
+    /// this daemon left is replaced; one made by this life is an error.
     pub fn create_sandbox(&self, key: &str) -> Result<PathBuf> {
         let path = self.checked_path(key)?;
+        if !lock(&self.sandboxes).contains_key(key) && path.exists() {
+            netns::remove(&path)?;
+        }
         let sandbox = Sandbox::create(&path)?;
         lock(&self.sandboxes).insert(key.to_owned(), Arc::new(sandbox));
         Ok(path)
