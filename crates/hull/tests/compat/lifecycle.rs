@@ -201,8 +201,8 @@ fn events_tell_the_story() {
     engine.run(&[
         "run", "--name", "told", "--rm", BUSYBOX, "sh", "-c", "exit 3",
     ]);
-    engine.ok(&["volume", "create", "v"]);
-    engine.ok(&["volume", "rm", "v"]);
+    engine.ok(&["volume", "create", "vol"]);
+    engine.ok(&["volume", "rm", "vol"]);
     std::thread::sleep(std::time::Duration::from_millis(1100));
     let until = now();
     let events = engine.ok(&[

@@ -171,7 +171,7 @@ fn nonsense_limits_are_refused() {
     engine.fails(
         &["run", "--cpus", "1000", BUSYBOX],
         125,
-        "Range of CPUs is from 0.01 to",
+        "ange of CPUs is from 0.01 to",
     );
     engine.fails(
         &["run", "-m", "64m", "--memory-swap", "32m", BUSYBOX],

@@ -76,7 +76,7 @@ fn an_exit_while_the_daemon_is_away_is_known_afterwards() {
         "{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}}",
         "exited 43 1",
     );
-    assert_eq!(engine.ok(&["start", "-a", &id]), "");
+    assert_eq!(engine.run(&["start", "-a", &id]).code(), 42);
 }
 
 #[test]
