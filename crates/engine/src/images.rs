@@ -316,12 +316,13 @@ impl Images {
             config: crate::changes::to_oci(&config),
             platform: platform(&options.platform)?,
         };
-        let (sink, progress) = ProgressSink::channel(PROGRESS_QUEUED_MAX);
+        // As Docker, an import from a stream says only what came of it.
+        let (_, progress) = ProgressSink::channel(PROGRESS_QUEUED_MAX);
         let service = self.clone();
         let reader = tokio_util::io::SyncIoBridge::new(tar);
         told(progress, async move {
             let id = blocking(&service.world, move |world| {
-                Ok(world.images.import(reader, &import, &sink)?)
+                Ok(world.images.import(reader, &import)?)
             })
             .await?;
             let shown = name.map_or_else(|| id.to_string(), |name| name.familiar());

@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::os::fd::AsFd;
 
-use hull_sys::clone::{CloneArgs, clone3};
+use hull_sys::clone::fork;
 use hull_sys::exec::{CStrings, execve};
 use hull_sys::signal;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -50,14 +50,8 @@ fn run(program: &[String]) -> Result<i32, Errno> {
         .collect();
     let environment = CStrings::new(environment)?;
     let candidates = candidates(&program[0]);
-    let child = clone3(
-        &CloneArgs {
-            exit_signal: SIGCHLD as u64,
-            ..CloneArgs::default()
-        },
-        || start(&candidates, &argv, &environment, mask),
-    )?;
-    let main = Pid::from_raw(child.pid).ok_or(Errno::SRCH)?;
+    let child = fork(|| start(&candidates, &argv, &environment, mask))?;
+    let main = Pid::from_raw(child).ok_or(Errno::SRCH)?;
     loop {
         match poll(&mut [PollFd::new(&signals, PollFlags::IN)], None) {
             Ok(_) | Err(Errno::INTR) => {}

@@ -9,7 +9,6 @@ use hull_store::layer::decompress_detect;
 
 use crate::images::{Images, now};
 use crate::lease::Lease;
-use crate::progress::ProgressSink;
 use crate::types::ImportOptions;
 use crate::unpack::NewImage;
 use crate::{Error, Result};
@@ -23,10 +22,8 @@ impl Images {
         &self,
         input: impl Read + Send + 'static,
         options: &ImportOptions,
-        progress: &ProgressSink,
     ) -> Result<Digest> {
         let lease = Lease::new(self)?;
-        progress.state_blocking(None, "Importing");
         let stream = |source| Error::Stream {
             operation: "read the archive",
             source,

@@ -156,7 +156,7 @@ fn import_makes_an_image_of_one_layer() {
     };
     let id = store
         .images
-        .import(Cursor::new(gzip(&tar)), &options, &ProgressSink::none())
+        .import(Cursor::new(gzip(&tar)), &options)
         .unwrap();
     let image = store.images.resolve("imported:latest").unwrap();
     assert_eq!(image.id, id);

@@ -115,6 +115,23 @@ pub fn clone3<F: FnOnce() -> i32>(args: &CloneArgs<'_>, child: F) -> Result<Chil
     })
 }
 
+/// Makes a plain child that runs `child` and exits with the status which that returns: fork(2), for a process inside a container, where
+/// Docker's seccomp profile answers clone3(2) with `ENOSYS`. Returns the child's PID; it is to be waited for by that.
+///
+/// **Callers must be single-threaded**, as for [`clone3`].
+///
+/// # Errors
+/// What fork(2) says: `EAGAIN`, `ENOMEM`.
+pub fn fork<F: FnOnce() -> i32>(child: F) -> Result<i32> {
+    // SAFETY: the child runs on a copy of this address space and leaves it by `exit_now` without returning into the caller's frames.
+    let pid = check(unsafe { libc::fork() }.into())?;
+    if pid == 0 {
+        let status = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(101);
+        crate::process::exit_now(status);
+    }
+    i32::try_from(pid).map_err(|_| crate::Errno::OVERFLOW)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -586,7 +586,12 @@ fn volumes_from(world: &World, list: &[String]) -> Result<Vec<MountRecord>> {
                 )));
             }
         };
-        let view = world.registry.find(source)?.view();
+        // Not as "not found": clients take that for a missing image, and would pull one.
+        let view = world
+            .registry
+            .find(source)
+            .map_err(|e| Error::invalid(e.to_string()))?
+            .view();
         for mount in &view.record.mounts {
             let mut mount = mount.clone();
             mount.rw &= !read_only;

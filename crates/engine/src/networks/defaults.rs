@@ -153,6 +153,17 @@ fn bridge_subnets(
             .map(|subnet| subnet.cidr)
             .next()
     };
+    // A bridge that is there already, made by an administrator, says itself which network it is in.
+    let given = match options.name.as_deref() {
+        Some(name) if known.is_none() => world.plane.host.link_addresses(name)?.unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    let given = |ipv6: bool| {
+        given
+            .iter()
+            .copied()
+            .find(|net| matches!(net, IpNet::V6(_)) == ipv6 && !is_link_local(&net.addr()))
+    };
     let mut taken = Vec::new();
     for record in world
         .plane
@@ -170,6 +181,7 @@ fn bridge_subnets(
         if !wanted {
             continue;
         }
+        let bip = bip.or(given(ipv6));
         let cidr = match (bip, fixed, of_family(ipv6)) {
             (Some(bip), _, _) => bip.trunc(),
             (None, Some(fixed), known) if known.is_none_or(|known| !known.contains(&fixed)) => {
@@ -200,4 +212,11 @@ fn bridge_subnets(
         taken.push(cidr);
     }
     Ok(subnets)
+}
+
+fn is_link_local(address: &std::net::IpAddr) -> bool {
+    match address {
+        std::net::IpAddr::V4(v4) => v4.is_link_local(),
+        std::net::IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
 }

@@ -88,11 +88,7 @@ fn environment(
     links: &[String],
     home: &str,
 ) -> Vec<String> {
-    let full_name = match record.config.domainname.as_str() {
-        "" => hostname.to_owned(),
-        domain => format!("{hostname}.{domain}"),
-    };
-    let mut env = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={full_name}")];
+    let mut env = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={hostname}")];
     if record.config.tty {
         env.push("TERM=xterm".to_owned());
     }

@@ -136,6 +136,19 @@ impl Task {
         {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
+        // Nor anybody to remove its cgroup and the runtime's record, which would stand in the way of the next start.
+        let id = self.record.id.clone();
+        let removed = blocking(&self.world, move |world| {
+            let state_root = world.options.exec_root.join("runtime");
+            match hull_runtime::delete(&state_root, &id, true) {
+                Ok(()) | Err(hull_runtime::Error::NotFound(_)) => Ok(()),
+                Err(e) => Err(Error::failed("remove what the dead shim left", e)),
+            }
+        })
+        .await;
+        if let Err(error) = removed {
+            tracing::warn!(container = %self.record.id, %error, "after the shim's death");
+        }
         self.on_exit(exit).await;
     }
 

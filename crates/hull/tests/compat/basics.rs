@@ -96,7 +96,7 @@ fn environment_workdir_user_and_hostname() {
             "1",
             "100",
             "box",
-            "box.example",
+            "box",
             "/usr/sbin",
             "/bin:/usr/bin"
         ]
