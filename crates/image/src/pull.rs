@@ -271,17 +271,17 @@ impl Images {
                 strange.media_type
             )));
         }
-        let lease = Lease::new(self)?;
-        let blobs: Vec<&Digest> = std::iter::once(&target.body.digest)
+        let blobs: Vec<Digest> = [&target.body.digest, &manifest.config.digest]
+            .into_iter()
             .chain(target.index.iter().map(|(index, _)| &index.digest))
-            .chain([&manifest.config.digest])
             .chain(manifest.layers.iter().map(|layer| &layer.digest))
+            .cloned()
             .collect();
-        lease.hold(&blobs, &[])?;
+        let lease = self.lease(blobs, Vec::new()).await?;
         let config_bytes = fetch_config(repository, &manifest.config).await?;
         let config = parse_config(&config_bytes, manifest.layers.len())?;
         let chains = chain_ids(&config.rootfs.diff_ids);
-        lease.hold(&[], &chains)?;
+        let layers_lease = self.lease(Vec::new(), chains.clone()).await?;
         self.pull_layers(
             repository,
             &manifest.layers,
@@ -303,6 +303,8 @@ impl Images {
             Vec::new()
         };
         let repo_digest = reference.to_digest(target.digest().clone());
+        // Held until the image has its record.
+        let _leases = (lease, layers_lease);
         blocking(move || {
             images.record(&NewImage {
                 manifest_bytes: &body,
@@ -316,6 +318,17 @@ impl Images {
                 names: &names,
                 repo_digest: Some(repo_digest),
             })
+        })
+        .await
+    }
+
+    /// A lease on blobs and layers; writing it may have to wait for a collection.
+    pub(crate) async fn lease(&self, blobs: Vec<Digest>, chains: Vec<Digest>) -> Result<Lease> {
+        let images = self.clone();
+        blocking(move || {
+            let lease = Lease::new(&images)?;
+            lease.hold(&blobs.iter().collect::<Vec<_>>(), &chains)?;
+            Ok(lease)
         })
         .await
     }

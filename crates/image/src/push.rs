@@ -11,7 +11,6 @@ use reqwest::{Method, Response};
 use tokio::task::JoinSet;
 
 use crate::images::Images;
-use crate::lease::Lease;
 use crate::progress::ProgressSink;
 use crate::pull::blocking;
 use crate::registry::{Access, Repository, Request};
@@ -102,13 +101,13 @@ impl Images {
             .chain([&manifest.config])
             .cloned()
             .collect();
-        let lease = Lease::new(self)?;
-        let held: Vec<&Digest> = blobs
+        let held = blobs
             .iter()
             .map(|blob| &blob.digest)
             .chain([&image.target.digest])
+            .cloned()
             .collect();
-        lease.hold(&held, &[])?;
+        let _lease = self.lease(held, Vec::new()).await?;
         let config = manifest.config.digest.clone();
         self.push_blobs(repository, &blobs, &config, progress)
             .await?;

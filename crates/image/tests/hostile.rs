@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use hull_image::{
     Auth, Images, ImagesOptions, Kind, ProgressSink, PullOptions, PullOutcome, RegistryConfig,
 };
 use hull_oci::Platform;
+use hull_testkit::TempRoot;
 use hull_testkit::image::{Image as Fixture, Tar, gzip};
 
 async fn pull_as(
@@ -640,4 +642,77 @@ async fn mirrors_come_first_and_need_not_work() {
             .all(|asked| asked.header("authorization").is_none()),
         "credentials are docker.io's"
     );
+}
+
+/// A file system of a few megabytes, gone with the test.
+struct SmallDisk(TempRoot);
+
+impl SmallDisk {
+    fn new(size: &str) -> SmallDisk {
+        let temp = TempRoot::new("image");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(temp.folder("disk"))
+            .status()
+            .unwrap();
+        assert!(mounted.success());
+        SmallDisk(temp)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount")
+            .arg("-l")
+            .arg(self.0.join("disk"))
+            .status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk() {
+    // Compressed it is small, unpacked it is not; the other layer does not even fit compressed.
+    let zeros =
+        Fixture::new("x:1").layer(Tar::new().file("zeros", 0o644, vec![0; 16 << 20]).finish());
+    let noise: Vec<u8> = (0u32..2 << 20)
+        .flat_map(|n| {
+            n.wrapping_mul(2_654_435_761)
+                .rotate_left(n % 31)
+                .to_le_bytes()
+        })
+        .collect();
+    let noise = Fixture::new("x:1").layer(Tar::new().file("noise", 0o644, noise).finish());
+    for fixture in [zeros, noise] {
+        let disk = SmallDisk::new("4m");
+        let image = Served::new(&fixture);
+        let server = Server::start(move |asked| image.answer(asked)).await;
+        let db = hull_state::Db::open(disk.0.join("state.db")).unwrap();
+        let content = hull_store::content::Content::open(disk.0.join("disk/blobs")).unwrap();
+        let driver =
+            hull_store::snapshot::open(None, &disk.0.join("disk/snapshots"), db.clone()).unwrap();
+        let options = ImagesOptions {
+            registries: quick(),
+            ..ImagesOptions::new(db, content, driver.clone())
+        };
+        let images = Images::new(options).unwrap();
+        let name = reference(&format!("{}/x/y:1", server.host));
+        let error = images
+            .pull(&name, &PullOptions::default(), &ProgressSink::none())
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), Kind::Internal);
+        assert!(
+            error.sentence().contains("No space left on device"),
+            "{}",
+            error.sentence()
+        );
+        for _ in 0..100 {
+            if driver.walk().unwrap().is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(driver.walk().unwrap(), []);
+        assert!(images.list().unwrap().is_empty());
+    }
 }
