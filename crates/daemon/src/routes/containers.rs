@@ -327,13 +327,16 @@ pub(super) async fn stats(call: Call) -> Outcome {
             "cannot have stream=true and one-shot=true",
         ));
     }
-    let samples = call
+    let mut samples = call
         .daemon
         .engine
         .containers
         .stats(call.id(), streams, one_shot)
         .await?;
-    let lines = samples.map(|sample| {
+    // A failure before anything was sent still gets its status.
+    let first = samples.next().await.transpose()?;
+    let all = futures_util::stream::iter(first.map(Ok)).chain(samples);
+    let lines = all.map(|sample| {
         let mut sample = sample.map_err(|e| e.message)?;
         if sample.preread.is_empty() {
             time::ZERO.clone_into(&mut sample.preread);
