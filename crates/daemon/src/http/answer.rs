@@ -112,7 +112,15 @@ where
     S: Stream<Item = Result<Bytes, E>> + Send + 'static,
     E: Into<BoxError>,
 {
-    StreamBody::new(pieces.map(|piece| piece.map(Frame::data).map_err(Into::into))).boxed_unsync()
+    let frames = pieces.map(|piece| {
+        let piece = piece.map(Frame::data).map_err(Into::into);
+        if let Err(error) = &piece {
+            // The status is out: cutting the answer off is all that the client can be told.
+            tracing::warn!(%error, "answer broken off");
+        }
+        piece
+    });
+    StreamBody::new(frames).boxed_unsync()
 }
 
 fn plain(status: StatusCode, body: Body) -> http::Response<Body> {

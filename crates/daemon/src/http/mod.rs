@@ -8,6 +8,7 @@ pub mod head;
 pub mod hijack;
 pub mod io;
 pub mod query;
+pub mod reframe;
 pub mod router;
 pub mod websocket;
 

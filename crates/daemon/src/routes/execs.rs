@@ -6,6 +6,7 @@ use hull_api::exec::{ExecConfig, ExecStartConfig};
 
 use super::containers::{stream_type, terminal_size};
 use crate::http::hijack::{Hijack, head_start};
+use crate::http::reframe::as_asked;
 use crate::http::{Answer, Call, Failure, Outcome};
 
 pub(super) async fn create(mut call: Call) -> Outcome {
@@ -19,12 +20,13 @@ pub(super) async fn create(mut call: Call) -> Outcome {
 
 pub(super) async fn start(mut call: Call) -> Outcome {
     let config: ExecStartConfig = call.json_or_default().await?;
+    let terminal = config.tty;
     match call.daemon.engine.execs.start(call.id(), config).await? {
         None => Answer::status(StatusCode::OK),
         Some(stream) => Ok(Answer::Hijack(Hijack {
             head_start: head_start(call.header("user-agent")),
-            media_type: stream_type(call.version, stream.terminal),
-            stream,
+            media_type: stream_type(call.version, terminal),
+            stream: as_asked(stream, terminal),
             body: crate::http::answer::empty(),
         })),
     }

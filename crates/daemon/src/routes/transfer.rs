@@ -23,10 +23,13 @@ pub(super) fn body_reader(call: &mut Call) -> Box<dyn AsyncRead + Send + Unpin> 
     ))
 }
 
-fn bytes(media_type: &'static str, pieces: ByteStream) -> Outcome {
+/// Bytes as they come. A failure before the first of them still gets its status; a later one cuts the answer off.
+async fn bytes(media_type: &'static str, mut pieces: ByteStream) -> Outcome {
+    let first = pieces.next().await.transpose()?;
+    let all = futures_util::stream::iter(first.map(Ok)).chain(pieces);
     Answer::body(
         media_type,
-        stream(pieces.map(|piece| piece.map_err(|e| e.message))),
+        stream(all.map(|piece| piece.map_err(|e| e.message))),
     )
 }
 
@@ -68,7 +71,7 @@ pub(super) async fn archive_get(call: Call) -> Outcome {
         .containers
         .archive_get(call.id(), archive_path(&call)?)
         .await?;
-    with_stat(bytes("application/x-tar", pieces)?, &stat)
+    with_stat(bytes("application/x-tar", pieces).await?, &stat)
 }
 
 pub(super) async fn archive_put(mut call: Call) -> Outcome {
@@ -91,6 +94,7 @@ pub(super) async fn export(call: Call) -> Outcome {
         "application/octet-stream",
         call.daemon.engine.containers.export(call.id()).await?,
     )
+    .await
 }
 
 pub(super) async fn save_one(call: Call) -> Outcome {
@@ -102,6 +106,7 @@ pub(super) async fn save_one(call: Call) -> Outcome {
             .save(vec![call.id().to_owned()])
             .await?,
     )
+    .await
 }
 
 pub(super) async fn save_many(call: Call) -> Outcome {
@@ -115,15 +120,20 @@ pub(super) async fn save_many(call: Call) -> Outcome {
         "application/x-tar",
         call.daemon.engine.images.save(names).await?,
     )
+    .await
 }
 
+/// As in dockerd the status is always 200: an archive is judged while it arrives.
 pub(super) async fn load(mut call: Call) -> Outcome {
     let tar = body_reader(&mut call);
-    progress(
-        call.daemon
-            .engine
-            .images
-            .load(call.query.flag("quiet"), tar)
-            .await?,
-    )
+    match call
+        .daemon
+        .engine
+        .images
+        .load(call.query.flag("quiet"), tar)
+        .await
+    {
+        Ok(messages) => progress(messages),
+        Err(error) => progress(Box::pin(futures_util::stream::iter([Err(error)]))),
+    }
 }
