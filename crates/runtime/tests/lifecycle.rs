@@ -112,7 +112,8 @@ fn the_program_s_status_is_the_run_s() {
 fn failures_are_told_and_undone() {
     let Some(rt) = Runtime::new() else { return };
     let leaks = Leaks::watch(&[&rt.root.name()]);
-    let cases: &[(&str, fn(&mut Value), &str)] = &[
+    type Change = fn(&mut Value);
+    let cases: &[(&str, Change, &str)] = &[
         (
             "missing",
             |s| s["process"]["args"] = json!(["/nosuch"]),
