@@ -1,8 +1,6 @@
 //! The life of containers through runc's command line, on the real kernel.
 
-mod common;
-
-use common::Runtime;
+use crate::common::Runtime;
 use hull_testkit::leaks::Leaks;
 use serde_json::{Value, json};
 

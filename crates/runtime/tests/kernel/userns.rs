@@ -1,11 +1,9 @@
 //! User namespaces: mapped ids, foreign network namespaces, joined namespaces, idmapped mounts, rootless.
 
-mod common;
-
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use common::Runtime;
+use crate::common::Runtime;
 use hull_testkit::process::run;
 use serde_json::{Value, json};
 

@@ -1,10 +1,8 @@
 //! The known escapes: each is tried, and fails.
 
-mod common;
-
 use std::os::unix::fs::symlink;
 
-use common::Runtime;
+use crate::common::Runtime;
 use serde_json::json;
 
 /// CVE-2019-5736: the program that enters the container is overwritten through /proc/PID/exe.

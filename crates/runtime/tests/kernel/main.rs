@@ -1,0 +1,7 @@
+//! Containers on the real kernel, through runc's command line. Needs root; each test cleans up after itself.
+
+mod common;
+mod engines;
+mod escapes;
+mod lifecycle;
+mod userns;
