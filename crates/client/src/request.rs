@@ -149,6 +149,10 @@ impl Client {
                 check(response).await
             }
         };
+        // The refusal of a version is told in a body, which HEAD has not.
+        if method == Method::HEAD && self.version.get().is_none() {
+            self.ping().await?;
+        }
         let known = self.version.get().is_some();
         let answer = match send(self.version().to_owned()).await {
             Err(Error::Api {
@@ -247,6 +251,9 @@ impl Client {
         path: impl Into<Query>,
         body: Option<Bytes>,
     ) -> Result<Hijacked, Error> {
+        if self.version.get().is_none() {
+            self.ping().await?;
+        }
         let mut headers = HeaderMap::new();
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
@@ -317,6 +324,8 @@ impl Client {
 
     /// An idle connection whose last answer is finished, or a new one.
     async fn sender(&self) -> Result<SendRequest<Body>, Error> {
+        // A connection whose answer was just read learns of its end when its task runs.
+        tokio::task::yield_now().await;
         {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             idle.retain(|sender| !sender.is_closed());

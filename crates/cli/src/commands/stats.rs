@@ -308,7 +308,7 @@ fn columns(container: &str, sample: Option<&Value>, trunc: bool) -> Row {
         networks
             .iter()
             .filter_map(|network| network[key].as_f64())
-            .sum::<f64>()
+            .fold(0.0, |sum, value| sum + value)
     };
     let (read, written) = block_io(shown);
     let pair = |a: f64, b: f64| {
