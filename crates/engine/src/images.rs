@@ -636,15 +636,36 @@ impl Images {
         };
         // Frozen meanwhile, so that the files are those of one moment.
         let freeze = options.pause && matches!(view.state.phase, crate::phase::Phase::Running(_));
-        if freeze {
-            crate::containers::ask(&self.world, &record.id, crate::task::Message::Pause).await?;
-        }
+        let runs = || {
+            let handle = self.world.registry.find(&record.id);
+            handle.is_ok_and(|handle| handle.view().state.phase.is_running())
+        };
+        let frozen = match freeze {
+            false => false,
+            true => {
+                match crate::containers::ask(&self.world, &record.id, crate::task::Message::Pause)
+                    .await
+                {
+                    Ok(()) => true,
+                    // It ended by itself in the meantime, which is as good.
+                    Err(_) if !runs() => false,
+                    Err(error) => return Err(error),
+                }
+            }
+        };
         let made = blocking(&self.world, move |world| {
             Ok(world.images.commit(&commit)?)
         })
         .await;
-        if freeze {
-            crate::containers::ask(&self.world, &record.id, crate::task::Message::Unpause).await?;
+        if frozen {
+            let thawed =
+                crate::containers::ask(&self.world, &record.id, crate::task::Message::Unpause)
+                    .await;
+            if let Err(error) = thawed
+                && runs()
+            {
+                return Err(error);
+            }
         }
         let id = made?.to_string();
         let mut attributes = record.event_attributes();

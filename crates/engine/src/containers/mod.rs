@@ -307,7 +307,8 @@ impl Containers {
         let mut view = handle.view.clone();
         let exits = view.borrow_and_update().exits;
         let done = move |view: &View| match condition {
-            WaitCondition::NotRunning => ended(view),
+            // An exit counts even when the restart policy has it running again before anyone looks.
+            WaitCondition::NotRunning => ended(view) || view.exits > exits,
             WaitCondition::NextExit => view.exits > exits || view.removed,
             WaitCondition::Removed => view.removed,
         };

@@ -141,19 +141,10 @@ pub(super) fn create(world: &World, request: NetworkCreateRequest) -> Result<Net
     Ok(record)
 }
 
+/// As in Docker any name will do that is not blank and not one of the predefined.
 fn check_name(name: &str) -> Result<()> {
     if name.trim().is_empty() {
         return Err(Error::invalid("invalid network name: name is empty"));
-    }
-    let mut chars = name.chars();
-    let good = chars
-        .next()
-        .is_some_and(|first| first.is_ascii_alphanumeric())
-        && chars.all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
-    if !good {
-        return Err(Error::invalid(format!(
-            "invalid network name {name:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed"
-        )));
     }
     if matches!(name, "bridge" | "host" | "none" | "default") || name.starts_with("container:") {
         return Err(Error::new(
