@@ -253,7 +253,7 @@ impl Engine {
             command.args([
                 "wget",
                 "-q",
-                "-T",
+                
                 "2",
                 "-O",
                 "-",

@@ -73,12 +73,12 @@ fn published_ports_are_reached_from_everywhere() {
     assert_eq!(engine.fetch("10.211.0.2:80"), "hello");
     let neighbour = engine.neighbour();
     let url = format!("http://{}:8080/", Neighbour::ENGINE);
-    let fetched = neighbour.run(&["busybox", "wget", "-q", "-T", "5", "-O", "-", &url]);
+    let fetched = neighbour.run(&["busybox", "wget", "-q", "-O", "-", &url]);
     assert_eq!(fetched.stdout, "hello", "{}", fetched.stderr);
     let local_only = format!("http://{}:8081/", Neighbour::ENGINE);
     assert!(
         !neighbour
-            .run(&["busybox", "wget", "-q", "-T", "2", "-O", "-", &local_only])
+            .run(&["busybox", "wget", "-q", "-O", "-", &local_only])
             .status
             .success()
     );
@@ -109,7 +109,7 @@ fn the_clients_address_is_kept() {
     assert_eq!(engine.fetch("127.0.0.1:8080"), "hello");
     let neighbour = engine.neighbour();
     let url = format!("http://{}:8080/cgi-bin/peer", Neighbour::ENGINE);
-    let output = neighbour.run(&["busybox", "wget", "-q", "-T", "5", "-O", "-", &url]);
+    let output = neighbour.run(&["busybox", "wget", "-q", "-O", "-", &url]);
     assert!(output.stdout.contains(Neighbour::SELF), "{output:?}");
 }
 
@@ -181,7 +181,7 @@ fn names_are_resolved_in_networks_of_ones_own() {
             BUSYBOX,
             "sh",
             "-c",
-            &format!("for i in 1 2 3 4 5; do wget -q -T 3 -O - {url} && break; sleep 0.3; done"),
+            &format!("for i in 1 2 3 4 5; do wget -q -O - {url} && break; sleep 0.3; done"),
         ]);
         assert_eq!(page, "hello");
     }
@@ -281,7 +281,7 @@ fn host_none_and_container() {
         BUSYBOX,
         "sh",
         "-c",
-        "for i in 1 2 3 4 5; do wget -q -T 3 -O - http://127.0.0.1/ && break; sleep 0.3; done",
+        "for i in 1 2 3 4 5; do wget -q -O - http://127.0.0.1/ && break; sleep 0.3; done",
     ]);
     assert_eq!(shared, "hello");
     let linked = engine.ok(&[
