@@ -8,7 +8,7 @@ use hull_sys::exec::CStrings;
 use hull_sys::mount::{self, Attr};
 use hull_sys::seccomp::SockFilter;
 use hull_sys::{Errno, path};
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::idmap;
 use crate::plan::{Attrs, InitPlan, RootSource, Source};
@@ -105,9 +105,42 @@ fn open_root(root: &RootSource) -> Result<OwnedFd, OpenError> {
     Ok(fd)
 }
 
+/// Clones `/proc/PID/root/PATH`, which lies in another mount namespace: open_tree(2) clones only what lies in the caller's own, so the
+/// caller goes there for this one call. It is how `--ipc container:` gets the other's /dev/shm without a mount on the host.
+/// `PATH` is resolved with that process's root as the root.
+fn clone_from_process(path: &Path, recursive: bool) -> Result<OwnedFd, Errno> {
+    let mut components = path.components().map(|part| part.as_os_str());
+    let fixed = [Some("/"), Some("proc")];
+    if fixed
+        .iter()
+        .any(|want| components.next().and_then(|c| c.to_str()) != *want)
+    {
+        return Err(Errno::INVAL);
+    }
+    let pid = components.next().ok_or(Errno::INVAL)?;
+    if components.next().and_then(|c| c.to_str()) != Some("root") {
+        return Err(Errno::INVAL);
+    }
+    let inside = Path::new("/").join(components.collect::<PathBuf>());
+    let open =
+        |path: &Path| rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let own = open(Path::new("/proc/self/ns/mnt"))?;
+    let theirs = open(&Path::new("/proc").join(pid).join("ns/mnt"))?;
+    let here = rustix::fs::open(".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    hull_sys::ns::setns(theirs.as_fd(), hull_sys::clone::CLONE_NEWNS)?;
+    let cloned = mount::clone_tree(CWD, &inside, recursive);
+    // Neither fails after the first did not: they lead back to where this process was.
+    hull_sys::ns::setns(own.as_fd(), hull_sys::clone::CLONE_NEWNS)?;
+    rustix::process::fchdir(&here)?;
+    cloned
+}
+
 fn open_source(source: &Source, plan: &InitPlan) -> Result<OwnedFd, Errno> {
     let tree = match &source.idmap {
-        None => mount::clone_tree(CWD, &source.path, source.recursive)?,
+        None => match mount::clone_tree(CWD, &source.path, source.recursive) {
+            Err(Errno::INVAL) => clone_from_process(&source.path, source.recursive)?,
+            other => other?,
+        },
         Some(idmap) => {
             let maps = idmap.maps.as_ref().or(plan.id_maps.as_ref());
             let userns = idmap::user_namespace(maps.ok_or(Errno::INVAL)?)?;

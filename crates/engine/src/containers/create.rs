@@ -496,7 +496,7 @@ fn networks(
     }
     let main = match mode {
         NetworkMode::Container(target) => {
-            let handle = world.registry.find(target)?;
+            let handle = world.registry.find(target).map_err(not_an_image)?;
             if let NetworkMode::Container(_) = handle.view().record.network_mode() {
                 return Err(Error::conflict(format!(
                     "cannot join own network namespace of container {target}, which joins another"
@@ -515,7 +515,7 @@ fn networks(
         NetworkMode::Named(name) => name,
     };
     let mut networks: BTreeMap<String, EndpointSettings> = BTreeMap::new();
-    let record = world.plane.find(main)?;
+    let record = world.plane.find(main).map_err(not_an_image)?;
     let main_name = record.network.name.clone();
     let main_id = record.network.id.clone();
     networks.insert(main_name.clone(), EndpointSettings::default());
@@ -528,7 +528,7 @@ fn networks(
         let found = if same {
             record.clone()
         } else {
-            world.plane.find(&name)?
+            world.plane.find(&name).map_err(not_an_image)?
         };
         validate::endpoint(&found.network.name, &settings, &found)?;
         if !same && matches!(mode, NetworkMode::Host | NetworkMode::None) {
@@ -573,6 +573,12 @@ fn labels(world: &World, host: &HostConfig) -> Result<Labels> {
     Ok(labels)
 }
 
+/// Something that a request to create names and that is not there, other than the image: not as "not found", which clients of `create`
+/// take for a missing image, and would pull one.
+fn not_an_image(error: Error) -> Error {
+    Error::invalid(error.to_string())
+}
+
 fn volumes_from(world: &World, list: &[String]) -> Result<Vec<MountRecord>> {
     let mut inherited: Vec<MountRecord> = Vec::new();
     for entry in list {
@@ -586,12 +592,7 @@ fn volumes_from(world: &World, list: &[String]) -> Result<Vec<MountRecord>> {
                 )));
             }
         };
-        // Not as "not found": clients take that for a missing image, and would pull one.
-        let view = world
-            .registry
-            .find(source)
-            .map_err(|e| Error::invalid(e.to_string()))?
-            .view();
+        let view = world.registry.find(source).map_err(not_an_image)?.view();
         for mount in &view.record.mounts {
             let mut mount = mount.clone();
             mount.rw &= !read_only;

@@ -250,15 +250,7 @@ impl Engine {
         let mut said = String::new();
         let got = eventually(Duration::from_secs(10), || {
             let mut command = self.enter("busybox");
-            command.args([
-                "wget",
-                "-q",
-                
-                "2",
-                "-O",
-                "-",
-                &format!("http://{address}/"),
-            ]);
+            command.args(["wget", "-q", "-O", "-", &format!("http://{address}/")]);
             let output = process::run(&mut command, Duration::from_secs(10)).expect("run wget");
             said = format!("{}{}", output.stdout, output.stderr);
             output.status.success()

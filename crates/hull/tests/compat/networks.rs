@@ -141,7 +141,7 @@ fn udp_and_ranges_are_published() {
         engine.in_netns(&[
             "sh",
             "-c",
-            "echo datagram | busybox nc -u -w 1 10.211.0.1 9001 || true",
+            "echo datagram | socat - UDP:10.211.0.1:9001 || true",
         ]);
         got = engine.run(&["exec", &id, "cat", "/got"]).stdout;
         got.contains("datagram")
