@@ -30,6 +30,7 @@ mod signal;
 mod spec;
 pub mod streams;
 pub mod system;
+mod tarfile;
 mod task;
 mod undo;
 pub mod volumes;
@@ -111,6 +112,7 @@ impl Engine {
         if stop_containers {
             restore::stop_all(&self.world).await?;
         }
+        restore::leave_all(&self.world).await?;
         blocking(&self.world, |world| Ok(world.db.checkpoint()?)).await
     }
 }

@@ -424,3 +424,14 @@ pub(crate) async fn stop_all(world: &Arc<World>) -> Result<()> {
         .await
         .map_err(|_| Error::internal("some containers did not end in time"))
 }
+
+/// Ends all tasks and leaves the containers running.
+pub(crate) async fn leave_all(world: &Arc<World>) -> Result<()> {
+    for handle in world.registry.all() {
+        let (reply, answer) = oneshot::channel();
+        if handle.queue.send(Message::Leave(reply)).await.is_ok() {
+            let _ = tokio::time::timeout(ANSWER_MAX, answer).await;
+        }
+    }
+    Ok(())
+}

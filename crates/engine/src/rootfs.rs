@@ -62,6 +62,15 @@ pub(crate) fn open_read_only(mounts: &[Mount]) -> Result<OwnedFd> {
     detached(mount, &options)
 }
 
+/// The root for writing; only while nothing else has it mounted.
+pub(crate) fn open_writable(mounts: &[Mount]) -> Result<OwnedFd> {
+    let mount = one(mounts)?;
+    match mount.kind.as_deref() {
+        Some("bind") => bind(mount),
+        Some(_) | None => detached(mount, &mount.options),
+    }
+}
+
 fn detached(mount: &Mount, options: &[String]) -> Result<OwnedFd> {
     let fstype = mount.kind.as_deref().unwrap_or("overlay");
     hull_sys::mount::detached(fstype, mount.source.as_deref(), options)

@@ -35,7 +35,9 @@ use crate::world::{Handle, World};
 
 pub(crate) use change::name_taken;
 pub(crate) use failure::exec_failure;
-pub(crate) use prepare::{exec_inputs_user, image_view_key, start_dns as restart_dns};
+pub(crate) use prepare::{
+    cgroups_path, exec_inputs_user, image_view_key, start_dns as restart_dns,
+};
 
 /// Requests that wait for a container's task.
 const QUEUE_MAX: usize = 128;
@@ -96,6 +98,8 @@ pub(crate) enum Message {
     Health(Health),
     /// The daemon ends, and its containers with it.
     ShutDown(Reply<()>),
+    /// The daemon ends, and its containers run on: the task leaves everything as it is.
+    Leave(Reply<()>),
 }
 
 /// What everyone may see of a container.
@@ -146,6 +150,8 @@ pub(crate) struct Task {
     monitor: Option<Monitor>,
     exits: u64,
     removed: bool,
+    /// The daemon is ending.
+    left: bool,
     queue: mpsc::Receiver<Message>,
     own_queue: mpsc::WeakSender<Message>,
     view: watch::Sender<Arc<View>>,
@@ -205,6 +211,7 @@ pub(crate) fn spawn(
         monitor: None,
         exits: 0,
         removed: false,
+        left: false,
         queue,
         own_queue: sender.downgrade(),
         view,
@@ -246,7 +253,7 @@ async fn sleep_until(deadline: Option<Instant>) {
 
 impl Task {
     async fn run(&mut self) {
-        while !self.removed {
+        while !self.removed && !self.left {
             let kill_at = self.stopping.as_ref().and_then(|stopping| stopping.kill_at);
             let deadline = [kill_at, self.restart_at].into_iter().flatten().min();
             tokio::select! {
@@ -348,6 +355,11 @@ impl Task {
             }
             Message::Health(health) => self.on_health(health),
             Message::ShutDown(reply) => self.shut_down(reply).await,
+            Message::Leave(reply) => {
+                self.settle().await;
+                self.left = true;
+                let _ = reply.send(Ok(()));
+            }
         }
     }
 

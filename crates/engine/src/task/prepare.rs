@@ -228,7 +228,7 @@ fn runtime(world: &World, record: &ContainerRecord) -> Result<Runtime> {
     }
 }
 
-fn cgroups_path(world: &World, record: &ContainerRecord) -> String {
+pub(crate) fn cgroups_path(world: &World, record: &ContainerRecord) -> String {
     use hull_shim::protocol::CgroupManager as M;
     let own =
         Some(record.host.resources.cgroup_parent.as_str()).filter(|parent| !parent.is_empty());

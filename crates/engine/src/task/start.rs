@@ -2,6 +2,7 @@
 //! undo; see `undo`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hull_shim::protocol::{Attach, Do, Done};
 use hull_state::containers as rows;
@@ -13,7 +14,7 @@ use crate::admit::{Admitted, Request};
 use crate::error::{Error, Result};
 use crate::networks::plane::Attachment;
 use crate::phase::{ExitInfo, Live, Phase, State};
-use crate::shim::{CallError, connect_attach};
+use crate::shim::{CallError, ShimClient, connect_attach};
 use crate::undo::Undo;
 use crate::world::blocking;
 
@@ -22,6 +23,29 @@ struct Started {
     attachments: Vec<Attachment>,
     shim: Shim,
     live: Live,
+}
+
+/// How long a shim may take to leave.
+const LEAVE_MAX: Duration = Duration::from_secs(5);
+
+/// Makes a shim give its container up, started or not, and waits until it has left: then its cgroup and records are gone.
+async fn give_up(client: &ShimClient) {
+    if client.command(Do::Discard {}).await.is_err() {
+        let signal = rustix::process::Signal::KILL.as_raw();
+        let kill = Do::Signal {
+            exec: None,
+            signal,
+            all: true,
+        };
+        // A shim that is gone has nothing left to give up.
+        let _ = client.command(kill).await;
+    }
+    let left = async {
+        while client.call(Do::State {}).await != Err(CallError::Gone) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let _ = tokio::time::timeout(LEAVE_MAX, left).await;
 }
 
 impl Task {
@@ -101,8 +125,7 @@ impl Task {
         {
             let client = client.clone();
             undo.push("the shim", async move {
-                // A shim that is gone has nothing left to give up.
-                let _ = client.command(Do::Discard {}).await;
+                give_up(&client).await;
                 Ok(())
             });
         }

@@ -31,12 +31,14 @@ pub struct Fixture {
     pub engine: Engine,
     pub root: TempRoot,
     pub options: EngineOptions,
+    /// Of this engine among those of the process: its subnet.
+    pub number: u32,
     leaks: hull_testkit::Leaks,
 }
 
-pub fn options(root: &TempRoot, number: u32) -> EngineOptions {
+pub fn options_at(root: &std::path::Path, number: u32, process: u32) -> EngineOptions {
     let mut options = EngineOptions::new(root.join("data"), root.join("run"));
-    let name = format!("{PREFIX}{}x{number}", std::process::id() % 10_000);
+    let name = format!("{PREFIX}{}x{number}", process % 10_000);
     options.instance.clone_from(&name);
     options.bridge.name = Some(format!("{name}b"));
     options.bridge.bip = Some(
@@ -44,7 +46,7 @@ pub fn options(root: &TempRoot, number: u32) -> EngineOptions {
             .parse()
             .unwrap(),
     );
-    options.cgroup_parent = Some(format!("{PREFIX}-{}", std::process::id()));
+    options.cgroup_parent = Some(format!("{PREFIX}-{process}"));
     options.address_pools = vec![hull_network::ipam::Pool {
         base: "10.207.64.0/20".parse().unwrap(),
         size: 24,
@@ -55,7 +57,8 @@ pub fn options(root: &TempRoot, number: u32) -> EngineOptions {
 impl Fixture {
     pub async fn new() -> Fixture {
         let root = TempRoot::new("hke");
-        let options = options(&root, NEXT.fetch_add(1, Ordering::Relaxed));
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let options = options_at(root.path(), number, std::process::id());
         let leaks = hull_testkit::Leaks::watch(&[
             &options.instance,
             root.name().as_str(),
@@ -68,6 +71,7 @@ impl Fixture {
             engine,
             root,
             options,
+            number,
             leaks,
         };
         fixture.load().await;
@@ -174,6 +178,7 @@ impl Fixture {
             engine,
             root,
             options,
+            number,
             leaks,
         } = self;
         engine.shutdown(false).await.expect("shutdown");
@@ -185,6 +190,7 @@ impl Fixture {
             engine,
             root,
             options,
+            number,
             leaks,
         }
     }

@@ -24,6 +24,9 @@ pub const CASES: &[Case] = &[
     case!(users_and_limits),
     case!(restart_policy),
     case!(health_check),
+    case!(copies_files),
+    case!(stats_and_top),
+    case!(events_tell),
 ];
 
 async fn runs_and_logs() {
@@ -276,7 +279,7 @@ async fn auto_remove() {
         .await
         .unwrap();
     fixture.engine.containers.start(&id).await.unwrap();
-    let answer = tokio::time::timeout(Duration::from_secs(5), wait)
+    let answer = tokio::time::timeout(Duration::from_secs(30), wait)
         .await
         .expect("it goes")
         .unwrap();
@@ -310,12 +313,9 @@ async fn daemon_restart() {
         .await
         .unwrap()
         .state;
-    fixture = {
-        let Fixture { .. } = fixture;
-        fixture.engine.shutdown(false).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(400)).await;
-        fixture.reopen().await
-    };
+    fixture.engine.shutdown(false).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    fixture = fixture.reopen().await;
     let after = fixture
         .engine
         .containers
@@ -325,6 +325,16 @@ async fn daemon_restart() {
         .state;
     assert_eq!((after.pid, after.status.as_str()), (before.pid, "running"));
     assert_eq!(after.started_at, before.started_at);
+    let wait = fixture
+        .engine
+        .containers
+        .wait(&ends, WaitCondition::NotRunning)
+        .await
+        .unwrap();
+    tokio::time::timeout(Duration::from_secs(10), wait)
+        .await
+        .expect("it ends")
+        .unwrap();
     let ended = fixture
         .engine
         .containers
@@ -344,7 +354,7 @@ async fn daemon_restart() {
     for (number, line) in log.lines().enumerate() {
         assert_eq!(line, number.to_string());
     }
-    assert!(log.lines().count() > 30);
+    assert!(log.lines().count() > 5, "{log}");
     fixture.remove(&running).await;
     fixture.remove(&ends).await;
     fixture.finish().await;
@@ -512,7 +522,7 @@ async fn users_and_limits() {
         .unwrap();
     fixture.engine.containers.start(&id).await.unwrap();
     assert_eq!(
-        tokio::time::timeout(Duration::from_secs(20), wait)
+        tokio::time::timeout(Duration::from_secs(60), wait)
             .await
             .expect("it ends")
             .unwrap()
@@ -598,5 +608,132 @@ async fn health_check() {
     assert_eq!(health.status, "healthy");
     assert!(health.log.last().unwrap().output.contains("probing"));
     fixture.remove(&id).await;
+    fixture.finish().await;
+}
+
+async fn copies_files() {
+    use futures_util::StreamExt;
+    let fixture = Fixture::new().await;
+    let containers = &fixture.engine.containers;
+    let id = fixture
+        .create(
+            "files",
+            Fixture::sh("cat /tmp/in/file; echo more > /made; exec sleep 1000"),
+        )
+        .await;
+    let archive = hull_testkit::image::Tar::new()
+        .folder("in", 0o755)
+        .file("in/file", 0o644, "given")
+        .finish();
+    let put = async |path: &str| {
+        let tar = Box::new(std::io::Cursor::new(archive.clone()));
+        containers
+            .archive_put(&id, path, Default::default(), tar)
+            .await
+    };
+    put("/tmp").await.unwrap();
+    assert_eq!(put("/no/such").await.unwrap_err().kind, Kind::NotFound);
+    let read = async |path: &str| {
+        let (stat, mut stream) = containers.archive_get(&id, path).await.unwrap();
+        let mut bytes = Vec::new();
+        while let Some(piece) = stream.next().await {
+            bytes.extend_from_slice(&piece.unwrap());
+        }
+        (stat, bytes)
+    };
+    let (stat, bytes) = read("/tmp/in").await;
+    assert_eq!((stat.name.as_str(), stat.mode >> 31), ("in", 1));
+    assert!(String::from_utf8_lossy(&bytes).contains("given"));
+    // And while it runs.
+    containers.start(&id).await.unwrap();
+    for _ in 0..100 {
+        if fixture.log(&id).await.contains("given")
+            && containers.archive_stat(&id, "/made").await.is_ok()
+        {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (_, bytes) = read("/made").await;
+    assert!(String::from_utf8_lossy(&bytes).contains("more"));
+    put("/root").await.unwrap();
+    let changes = containers.changes(&id).await.unwrap();
+    assert!(
+        changes
+            .iter()
+            .any(|change| change.path == "/made" && change.kind == 1),
+        "{changes:?}"
+    );
+    let mut export = containers.export(&id).await.unwrap();
+    let mut size = 0;
+    while let Some(piece) = export.next().await {
+        size += piece.unwrap().len();
+    }
+    assert!(size > 1 << 20);
+    let commit = hull_engine::images::CommitOptions {
+        container: id.clone(),
+        repo: "kept".into(),
+        pause: true,
+        ..Default::default()
+    };
+    let image = fixture.engine.images.commit(commit).await.unwrap();
+    assert_eq!(
+        fixture.engine.images.inspect("kept").await.unwrap().id,
+        image
+    );
+    fixture.remove(&id).await;
+    fixture.finish().await;
+}
+
+async fn stats_and_top() {
+    use futures_util::StreamExt;
+    let fixture = Fixture::new().await;
+    let id = fixture.run("busy", Fixture::sh("exec sleep 1000")).await;
+    let mut stream = fixture
+        .engine
+        .containers
+        .stats(&id, false, true)
+        .await
+        .unwrap();
+    let stats = stream.next().await.unwrap().unwrap();
+    assert!(
+        stats.memory_stats.usage > 0 && stats.pids_stats.current == 1,
+        "{stats:?}"
+    );
+    assert!(stats.networks.unwrap().contains_key("eth0"));
+    assert!(stream.next().await.is_none());
+    let top = fixture.engine.containers.top(&id, "").await.unwrap();
+    assert_eq!(top.processes.len(), 1, "{top:?}");
+    assert!(top.processes[0].last().unwrap().contains("sleep 1000"));
+    fixture.remove(&id).await;
+    fixture.finish().await;
+}
+
+async fn events_tell() {
+    use futures_util::StreamExt;
+    let fixture = Fixture::new().await;
+    let mut events = fixture
+        .engine
+        .events
+        .subscribe(None, None, Default::default())
+        .unwrap();
+    let (code, _) = fixture.output("told", Fixture::sh("true")).await;
+    assert_eq!(code, 0);
+    let mut seen = Vec::new();
+    while let Ok(Some(event)) =
+        tokio::time::timeout(Duration::from_millis(300), events.next()).await
+    {
+        let event = event.unwrap();
+        seen.push(format!("{} {}", event.kind, event.action));
+    }
+    let expected = [
+        "container create",
+        "network connect",
+        "container start",
+        "container die",
+        "network disconnect",
+        "container destroy",
+    ];
+    assert_eq!(seen, expected);
     fixture.finish().await;
 }

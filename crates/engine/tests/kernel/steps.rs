@@ -31,7 +31,8 @@ async fn every_step_of_start_is_undone() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         for dir in ["run/shims", "run/netns", "run/runtime"] {
             let left: Vec<_> = std::fs::read_dir(fixture.root.join(dir))
-                .unwrap()
+                .into_iter()
+                .flatten()
                 .flatten()
                 .map(|entry| entry.file_name())
                 .collect();
