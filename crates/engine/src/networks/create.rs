@@ -119,14 +119,17 @@ pub(super) fn create(world: &World, request: NetworkCreateRequest) -> Result<Net
         .failpoints
         .pass("network.create.row")
         .and_then(|()| Ok(world.plane.host.ensure_network(&record.network)?))
+        .and_then(|()| world.plane.sync_firewall())
         .and_then(|()| world.options.failpoints.pass("network.create.applied"));
     if let Err(error) = applied {
         // The link first: the row names it until it is gone.
         let link = world.plane.host.remove_network(&record.network);
         let row = world.db.write(|tx| rows::remove(tx, &record.network.id));
+        let rules = world.plane.sync_firewall();
         if let Err(undo) = link
             .map_err(Error::from)
             .and(row.map(|_| ()).map_err(Error::from))
+            .and(rules)
         {
             return Err(Error::new(
                 error.kind,

@@ -227,7 +227,9 @@ fn remove(world: &World, record: &NetworkRecord) -> Result<()> {
             other => other.into(),
         })
     })?;
-    Ok(world.plane.host.remove_network(network)?)
+    let link = world.plane.host.remove_network(network);
+    let rules = world.plane.sync_firewall();
+    link.map_err(Error::from).and(rules)
 }
 
 pub(crate) fn to_api(record: &NetworkRecord) -> Network {

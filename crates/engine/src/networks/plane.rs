@@ -134,6 +134,14 @@ impl Plane {
             .collect()
     }
 
+    /// Writes the firewall anew from the rows: after a network was made or removed.
+    pub(crate) fn sync_firewall(&self) -> Result<()> {
+        let networks: Vec<_> = self.all()?.into_iter().map(|one| one.network).collect();
+        let attachments = self.attachments()?;
+        let endpoints: Vec<_> = attachments.into_iter().map(|one| one.endpoint).collect();
+        Ok(self.host.sync_firewall(&networks, &endpoints)?)
+    }
+
     /// All endpoints with their networks.
     pub(crate) fn attachments(&self) -> Result<Vec<Attachment>> {
         let networks: BTreeMap<String, Arc<NetworkRecord>> = self
