@@ -149,7 +149,7 @@ pub struct Config {
     #[arg(long, env = "HULL_REGISTRY_PROXY_TTL", default_value = "60s", value_parser = duration, value_name = "TIME")]
     pub proxy_ttl: Duration,
 
-    /// Collect garbage this often; 0 never does
+    /// Collect garbage this often; with 0 only when SIGUSR1 asks for it
     #[arg(long, env = "HULL_REGISTRY_GC_INTERVAL", default_value = "1h", value_parser = duration, value_name = "TIME")]
     pub gc_interval: Duration,
 

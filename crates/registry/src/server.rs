@@ -1,6 +1,7 @@
 //! From configuration to a running server, and its end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
@@ -122,13 +123,24 @@ async fn wait_for_signal() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Collects at every interval, and when SIGUSR1 asks for it.
 async fn collect_regularly(app: Arc<App>, config: Config, mut stop: watch::Receiver<bool>) {
-    if config.gc_interval.is_zero() || config.read_only {
+    if config.read_only {
         return;
     }
+    let interval = if config.gc_interval.is_zero() {
+        Duration::MAX
+    } else {
+        config.gc_interval
+    };
+    let Ok(mut asked) = signal(SignalKind::user_defined1()) else {
+        tracing::error!("cannot listen for SIGUSR1; garbage is not collected");
+        return;
+    };
     loop {
         tokio::select! {
-            () = tokio::time::sleep(config.gc_interval) => {}
+            () = tokio::time::sleep(interval) => {}
+            _ = asked.recv() => {}
             () = stopped(&mut stop) => return,
         }
         let (storage, options) = (app.storage.clone(), gc_options(&config));

@@ -46,7 +46,11 @@ impl App {
         let etag = format!("\"{digest}\"");
         let known = call.header(header::IF_NONE_MATCH);
         if call.is_head() {
-            let len = match (self.storage.blob_size(name, digest), &self.proxy) {
+            let (repository, wanted) = (name.clone(), digest.clone());
+            let here = self
+                .blocking(move |storage| storage.blob_size(&repository, &wanted))
+                .await;
+            let len = match (here, &self.proxy) {
                 (Err(Error::BlobUnknown(_)), Some(proxy)) => proxy.blob_size(name, digest).await?,
                 (len, _) => len?,
             };

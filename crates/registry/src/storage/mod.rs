@@ -11,7 +11,7 @@
 //! ```
 //! Everything is written beside its place, fsynced and renamed. Content is there before the link to it, a manifest's link
 //! before the tag; removal goes the other way round. Methods block; async callers use `spawn_blocking`, except for
-//! the few that only look at small files ([`Storage::manifest`], [`Storage::open_blob`], [`Storage::blob_size`]).
+//! the few that only look at small files ([`Storage::manifest`], [`Storage::open_blob`], [`Storage::upload_status`]).
 
 mod cache;
 mod files;

@@ -12,6 +12,7 @@ use hull_testkit::TempRoot;
 use proptest::prelude::*;
 
 use crate::client::{MANIFEST, manifest};
+use crate::process::Server;
 
 /// Nothing is spared for its age.
 const AT_ONCE: GcOptions = GcOptions {
@@ -328,4 +329,28 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_running_server_collects_when_asked() {
+    let server = Server::start(&["--gc-grace", "0s", "--gc-interval", "0"]);
+    let (_, text) = server.push_image("a", "v1", b"wanted");
+    let loose = server.push_blob("a", b"nobody needs me");
+    let asked = std::process::Command::new("kill")
+        .args(["-USR1", &server.pid().to_string()])
+        .status();
+    assert!(asked.expect("kill").success());
+    let file = server.root.join("blobs/sha256").join(loose.hex());
+    assert!(hull_testkit::process::eventually(
+        Duration::from_secs(10),
+        || !file.exists()
+    ));
+    assert_eq!(
+        server.get(&format!("/v2/a/blobs/{loose}")).error(),
+        "404 BLOB_UNKNOWN"
+    );
+    assert_eq!(server.get("/v2/a/manifests/v1").expect(200).text(), text);
+    server
+        .get(&format!("/v2/a/blobs/{}", Digest::sha256_of(b"wanted")))
+        .expect(200);
 }
