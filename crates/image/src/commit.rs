@@ -69,7 +69,7 @@ impl Images {
         lease.hold(&[&blob], std::slice::from_ref(&chain))?;
         let layer = Descriptor::new(media_type::OCI_LAYER, blob.clone(), size);
         if !self.has_layer(&chain)? {
-            let staged = self.stage_blob(&blob)?;
+            let staged = self.stage_blob(&blob, true)?;
             self.commit_staged(staged, &blob, &chain, parent, Some(&layer))?;
         }
         Ok((layer, blob))

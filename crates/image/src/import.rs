@@ -34,7 +34,7 @@ impl Images {
             reader: plain,
             writer,
         };
-        let staged = self.stage(&mut tee)?;
+        let staged = self.stage(&mut tee, None)?;
         let size = tee.writer.written();
         let blob = tee.writer.commit()?;
         lease.hold(&[&blob], &[])?;

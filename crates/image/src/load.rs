@@ -3,10 +3,10 @@
 //! The archive is read once, front to back: every file goes into the content store by its digest, and the documents are
 //! read from there. So the order of members does not matter, and nothing is kept in memory but names.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufReader, Read, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 
 use hull_oci::image::{
     Compression, DOCUMENT_LEN_MAX, Document, chain_ids, is_index, media_type, sniff,
@@ -47,6 +47,8 @@ struct ArchiveImage {
 struct Archive {
     files: HashMap<String, (Digest, u64)>,
     links: HashMap<String, String>,
+    /// Layers that were unpacked while the rest was being read.
+    staged: Mutex<HashMap<Digest, Staged>>,
 }
 
 impl Archive {
@@ -77,6 +79,7 @@ impl Images {
         let mut archive = Archive {
             files: HashMap::new(),
             links: HashMap::new(),
+            staged: Mutex::default(),
         };
         let taken = self.take_in(input, &lease, &mut archive);
         let outcome = taken.and_then(|()| self.load_archive(&archive, options, progress));
@@ -104,12 +107,75 @@ impl Images {
         }
     }
 
-    /// Stores every file of the archive as content.
+    /// Stores every file of the archive as content, and unpacks what looks like a layer beside that.
     fn take_in(
         &self,
         input: impl Read + Send + 'static,
         lease: &Lease,
         archive: &mut Archive,
+    ) -> Result<()> {
+        let known: BTreeSet<String> = self
+            .options()
+            .db
+            .read(hull_state::layers::list)?
+            .into_iter()
+            .flat_map(|layer| [Some(layer.diff_id), layer.blob_digest])
+            .flatten()
+            .collect();
+        let staged = Mutex::new(HashMap::new());
+        let (sender, receiver) = mpsc::sync_channel::<Digest>(WORKERS_MAX);
+        let receiver = Mutex::new(receiver);
+        let next = || {
+            receiver
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .recv()
+                .ok()
+        };
+        let outcome = std::thread::scope(|scope| {
+            for _ in 0..workers() {
+                scope.spawn(|| {
+                    while let Some(digest) = next() {
+                        // What is no layer after all, or a damaged one, is met again when an image names it.
+                        if let Ok(layer) = self.stage_blob(&digest, true) {
+                            staged
+                                .lock()
+                                .unwrap_or_else(PoisonError::into_inner)
+                                .insert(digest, layer);
+                        }
+                    }
+                });
+            }
+            let found = move |digest: &Digest| {
+                if !known.contains(&digest.to_string()) && self.looks_like_a_layer(digest) {
+                    // The workers live as long as this sender.
+                    let _ = sender.send(digest.clone());
+                }
+            };
+            self.take_in_members(input, lease, archive, found)
+        });
+        archive.staged = staged;
+        outcome
+    }
+
+    /// Compressed, or with tar's magic.
+    fn looks_like_a_layer(&self, digest: &Digest) -> bool {
+        let mut head = Vec::with_capacity(262);
+        let read = self
+            .options()
+            .content
+            .get(digest)
+            .map(|file| file.take(262).read_to_end(&mut head));
+        matches!(read, Ok(Ok(_)))
+            && (sniff(&head) != Compression::None || head.get(257..262) == Some(b"ustar"))
+    }
+
+    fn take_in_members(
+        &self,
+        input: impl Read + Send + 'static,
+        lease: &Lease,
+        archive: &mut Archive,
+        found: impl Fn(&Digest),
     ) -> Result<()> {
         let stream = |source| Error::Stream {
             operation: "read the archive",
@@ -130,6 +196,7 @@ impl Images {
                     let size = entry.size;
                     let digest = self.take_in_file(&mut reader, size)?;
                     lease.hold(&[&digest], &[])?;
+                    found(&digest);
                     archive.files.insert(path, (digest, size));
                 }
                 Kind::Symlink => {
@@ -221,6 +288,7 @@ impl Images {
                 names.push(Reference::parse_normalized(&name)?.with_default_tag());
             }
             loaded.push(self.load_manifest(
+                archive,
                 &bytes,
                 &manifest,
                 media_type::OCI_MANIFEST,
@@ -254,7 +322,8 @@ impl Images {
                 continue;
             };
             if is_image_config(&manifest.config.media_type) {
-                loaded.push(self.load_manifest(&bytes, &manifest, &kind, names, progress)?);
+                loaded
+                    .push(self.load_manifest(archive, &bytes, &manifest, &kind, names, progress)?);
             }
         }
         if loaded.is_empty() {
@@ -304,6 +373,7 @@ impl Images {
 
     fn load_manifest(
         &self,
+        archive: &Archive,
         manifest_bytes: &[u8],
         manifest: &Manifest,
         manifest_type: &str,
@@ -315,7 +385,7 @@ impl Images {
             .content
             .read(&manifest.config.digest, CONFIG_LEN_MAX)?;
         let config = parse_config(&config_bytes, manifest.layers.len())?;
-        self.unpack_blobs(&config, &manifest.layers, progress)?;
+        self.unpack_blobs(archive, &config, &manifest.layers, progress)?;
         let new = NewImage {
             manifest_bytes,
             manifest,
@@ -347,21 +417,35 @@ impl Images {
         Ok(sniff(&head))
     }
 
-    /// Unpacks a stored blob, whatever its compression.
-    pub(crate) fn stage_blob(&self, blob: &Digest) -> Result<Staged> {
+    /// Unpacks a stored blob, whatever its compression. `fresh`: it was verified just now, when it was written.
+    pub(crate) fn stage_blob(&self, blob: &Digest, fresh: bool) -> Result<Staged> {
         let compression = self.compression(blob)?;
         let file = self.options().content.get(blob)?;
         let plain = decompress(file, compression).map_err(|source| Error::Stream {
             operation: "decompress a layer",
             source,
         })?;
-        self.stage(plain)
+        let known = (fresh && compression == Compression::None).then(|| blob.clone());
+        self.stage(plain, known)
             .map_err(|error| Error::Layer(format!("layer {}", blob.short()), error))
     }
 
+    fn staged_or_stage(&self, archive: &Archive, blob: &Digest) -> Result<Staged> {
+        let staged = archive
+            .staged
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(blob);
+        match staged {
+            Some(staged) => Ok(staged),
+            None => self.stage_blob(blob, false),
+        }
+    }
+
     /// Unpacks the layers that are missing, several at once, and commits them in order.
-    pub(crate) fn unpack_blobs(
+    fn unpack_blobs(
         &self,
+        archive: &Archive,
         config: &ImageConfig,
         blobs: &[Descriptor],
         progress: &ProgressSink,
@@ -374,10 +458,7 @@ impl Images {
                 missing.push(index);
             }
         }
-        let workers = std::thread::available_parallelism()
-            .map_or(1, usize::from)
-            .min(WORKERS_MAX)
-            .min(missing.len());
+        let workers = workers().min(missing.len());
         let next = AtomicUsize::new(0);
         let (sender, receiver) = mpsc::channel();
         std::thread::scope(|scope| {
@@ -388,7 +469,7 @@ impl Images {
                     while let Some(index) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
                         // The receiver is gone after an error: so is the need for more.
                         if sender
-                            .send((*index, self.stage_blob(&blobs[*index].digest)))
+                            .send((*index, self.staged_or_stage(archive, &blobs[*index].digest)))
                             .is_err()
                         {
                             return;
@@ -420,6 +501,13 @@ impl Images {
             Ok(())
         })
     }
+}
+
+/// How many layers are unpacked at once.
+fn workers() -> usize {
+    std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(WORKERS_MAX)
 }
 
 /// The names that an entry of a layout's index gives.

@@ -452,7 +452,7 @@ impl Images {
         if self.options().content.has(&blob.digest) {
             progress.state(Some(&id), "Download complete").await;
             let images = self.clone();
-            return blocking(move || images.stage_blob(&blob.digest))
+            return blocking(move || images.stage_blob(&blob.digest, false))
                 .await
                 .map(Some);
         }
@@ -516,7 +516,7 @@ impl Images {
         let head = head[..filled].to_vec();
         let compression = sniff(&head);
         let plain = decompress(io::Cursor::new(head).chain(reader), compression).map_err(stream)?;
-        let staged = self.stage(plain);
+        let staged = self.stage(plain, None);
         let mut incoming = shared.lock().unwrap_or_else(PoisonError::into_inner);
         // What is left of the blob belongs to its digest; a wrong digest explains a damaged layer better.
         let drained = incoming.drain();

@@ -65,8 +65,12 @@ pub(crate) struct NewImage<'a> {
 }
 
 impl Images {
-    /// Unpacks a plain tar stream into a new staged snapshot. Blocks.
-    pub(crate) fn stage(&self, reader: impl Read) -> std::result::Result<Staged, StoreError> {
+    /// Unpacks a plain tar stream into a new staged snapshot; `known_diff_id` if its digest was just verified. Blocks.
+    pub(crate) fn stage(
+        &self,
+        reader: impl Read,
+        known_diff_id: Option<Digest>,
+    ) -> std::result::Result<Staged, StoreError> {
         let snapshotter = self.options().snapshotter.clone();
         let key = format!("{STAGE_PREFIX}{:016x}", rand::random::<u64>());
         let dir = snapshotter.stage(&key)?;
@@ -78,6 +82,7 @@ impl Images {
             })?;
             let options = ApplyOptions {
                 max_bytes: self.options().max_layer_bytes,
+                known_diff_id,
                 ..ApplyOptions::default()
             };
             apply(reader, root.as_fd(), &options)

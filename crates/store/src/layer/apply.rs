@@ -31,6 +31,8 @@ pub struct ApplyOptions {
     pub uid_map: Vec<IdRange>,
     /// Maps group ids.
     pub gid_map: Vec<IdRange>,
+    /// The stream's digest, where it has just been verified otherwise: it is then not computed a second time.
+    pub known_diff_id: Option<Digest>,
 }
 
 /// `length` ids from `inside` on are `outside` and following. No ranges at all map each id to itself.
@@ -51,6 +53,7 @@ impl Default for ApplyOptions {
             max_entries: 20_000_000,
             uid_map: Vec::new(),
             gid_map: Vec::new(),
+            known_diff_id: None,
         }
     }
 }
@@ -96,7 +99,11 @@ pub fn apply(reader: impl Read, root: BorrowedFd<'_>, options: &ApplyOptions) ->
         links: Vec::new(),
         size: 0,
     };
-    let mut reader = Reader::new(Hashed::new(reader, options.max_bytes));
+    let mut reader = Reader::new(Hashed::new(
+        reader,
+        options.max_bytes,
+        options.known_diff_id.clone(),
+    ));
     let mut entry = Entry::default();
     let mut entries = 0;
     while reader.next(&mut entry)? {
