@@ -16,13 +16,22 @@ use crate::config::{Config, Host};
 use crate::http::connection;
 use crate::{Daemon, systemd, tls};
 
-/// Connections served at once: below the usual limit of open files, of which a connection with a process behind it takes
-/// two. Further clients wait in the sockets' queues.
-const CONNECTIONS_MAX: usize = 8192;
+/// Connections served at once, at least and at most; between them three quarters of the limit of open files, of which a
+/// connection with a process behind it takes two. Further clients wait in the sockets' queues.
+const CONNECTIONS_MIN: usize = 256;
+const CONNECTIONS_MAX: usize = 32 << 10;
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after accept failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+fn connections_max() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let files = files
+        .and_then(|n| usize::try_from(n).ok())
+        .unwrap_or(usize::MAX);
+    (files / 4 * 3).clamp(CONNECTIONS_MIN, CONNECTIONS_MAX)
+}
 
 enum Socket {
     Unix(std::os::unix::net::UnixListener),
@@ -39,6 +48,7 @@ pub(crate) struct Listeners {
 
 /// Running accept loops.
 pub(crate) struct Serving {
+    limit: usize,
     connections: Arc<Semaphore>,
     loops: Vec<tokio::task::JoinHandle<()>>,
     files: Vec<PathBuf>,
@@ -102,7 +112,8 @@ impl Listeners {
         daemon: &Arc<Daemon>,
         stop: &watch::Receiver<bool>,
     ) -> Result<Serving> {
-        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let limit = connections_max();
+        let connections = Arc::new(Semaphore::new(limit));
         let mut loops = Vec::new();
         for socket in self.sockets {
             let shared = Shared {
@@ -121,6 +132,7 @@ impl Listeners {
             });
         }
         Ok(Serving {
+            limit,
             connections,
             loops,
             files: self.files,
@@ -138,7 +150,7 @@ impl Serving {
         for accept in self.loops {
             accept.abort();
         }
-        let _all = self.connections.acquire_many(CONNECTIONS_MAX as u32).await;
+        let _all = self.connections.acquire_many(self.limit as u32).await;
     }
 }
 

@@ -143,7 +143,8 @@ impl Task {
         }
     }
 
-    pub(super) async fn disconnect(&mut self, network: &str, force: bool) -> Result<()> {
+    /// `force` is for ends whose container is gone; one that is there and not connected is an error either way.
+    pub(super) async fn disconnect(&mut self, network: &str, _force: bool) -> Result<()> {
         self.admit(Request::Network)?;
         let wanted = network.to_owned();
         let found = blocking(&self.world, move |world| world.plane.find(&wanted)).await?;
@@ -157,7 +158,7 @@ impl Task {
             ));
         }
         let known = self.record.networks.contains_key(&name);
-        if !known && !force {
+        if !known {
             return Err(Error::new(
                 crate::error::Kind::Forbidden,
                 format!(

@@ -411,14 +411,23 @@ fn extra_hosts(
                 .map(|gateway| (name.to_owned(), gateway)),
         );
     }
+    // On a network of the user's a link is only a name, and its target may come later; on the default bridge it must run.
     let of_networks = record
         .networks
         .values()
         .flat_map(|settings| settings.links.iter());
-    for link in record.host.links.iter().chain(of_networks) {
+    let links = record.host.links.iter().map(|link| (link, true));
+    for (link, needed) in links.chain(of_networks.map(|link| (link, false))) {
         let (target, alias) = link.split_once(':').unwrap_or((link, link));
-        let view = world.registry.find(target)?.view();
+        let view = match world.registry.find(target) {
+            Ok(handle) => handle.view(),
+            Err(_) if !needed => continue,
+            Err(error) => return Err(error),
+        };
         if view.state.phase.live().is_none() {
+            if !needed {
+                continue;
+            }
             return Err(Error::conflict(format!(
                 "Cannot link to a non running container: /{} AS /{}/{alias}",
                 view.record.name, record.name
