@@ -326,7 +326,7 @@ fn cp_diff_commit_and_export() {
             &local.display().to_string(),
         ],
         1,
-        "o such",
+        "/no/such",
     );
 }
 
