@@ -360,6 +360,7 @@ fn birth_of(
             .collect(),
         user: None,
         cgroup,
+        oom_score_adj: None,
     };
     let user = plan
         .join_user

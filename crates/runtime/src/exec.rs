@@ -59,6 +59,7 @@ pub fn exec(mut options: ExecOptions<'_>) -> Result<Execed> {
         },
         user: user.then(|| entered(CLONE_NEWUSER | pid)),
         cgroup: directory.as_ref().map(AsFd::as_fd),
+        oom_score_adj: options.process.oom_score_adj,
     };
     let (child, born) = spawn_in_cgroup(&mut birth, &plan, &kit, &ours, theirs)?;
     let conversation = cgroup

@@ -27,6 +27,9 @@ pub(crate) struct Birth<'a> {
     pub user: Option<Entered<'a>>,
     /// Cgroup v2 directory.
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// OOM score adjustment that the intermediate sets while its procfs files still belong to its user; what
+    /// comes of it is seen by init's own step.
+    pub oom_score_adj: Option<i32>,
 }
 
 /// A namespace to enter.
@@ -188,6 +191,9 @@ fn through_intermediate(
 /// In the intermediate: namespaces that belong to the caller's side first, the rest once the user namespace
 /// gives the right.
 fn enter_user(birth: &Birth<'_>, user: &Entered<'_>) -> std::result::Result<(), Errno> {
+    if let Some(score) = birth.oom_score_adj {
+        let _ = std::fs::write("/proc/self/oom_score_adj", score.to_string());
+    }
     let mut later = Vec::new();
     for join in &birth.joins {
         match ns::setns(join.fd, join.flag) {

@@ -178,7 +178,7 @@ impl Init<'_> {
     /// The steps after the file system: what the process itself is.
     fn late_step(&mut self, step: &Step) -> StepResult {
         match step {
-            Step::OomScoreAdj(score) => self.write_proc_self("oom_score_adj", &score.to_string()),
+            Step::OomScoreAdj(score) => self.oom_score_adj(*score),
             Step::Rlimit {
                 name,
                 resource,
@@ -276,6 +276,26 @@ impl Init<'_> {
         let file = openat(directory, name, flags, Mode::empty()).at(value)?;
         rustix::io::write(file, value.as_bytes()).at(value)?;
         Ok(())
+    }
+
+    /// Fine also when it may not be written but is so already: inherited, or set by the intermediate process.
+    fn oom_score_adj(&self, score: i32) -> StepResult {
+        let Err(error) = self.write_proc_self("oom_score_adj", &score.to_string()) else {
+            return Ok(());
+        };
+        let directory = self.proc_self.as_ref().ok_or(Errno::BADF)?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = openat(directory, c"oom_score_adj", flags, Mode::empty())?;
+        let mut text = [0; 16];
+        let n = rustix::io::read(file, &mut text)?;
+        let now = std::str::from_utf8(&text[..n])
+            .ok()
+            .and_then(|t| t.trim().parse().ok());
+        if now == Some(score) {
+            Ok(())
+        } else {
+            Err(error)
+        }
     }
 
     fn sysctl(&self, path: &str, value: &str) -> StepResult {

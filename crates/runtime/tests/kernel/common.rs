@@ -110,7 +110,16 @@ impl Drop for Runtime {
             .flatten()
             .flatten()
         {
-            let _ = std::fs::remove_dir(hierarchy.path().join(&name));
+            remove_cgroups(&hierarchy.path().join(&name), 0);
         }
     }
+}
+
+/// Engines make cgroups of their own below the parent that they are given (Podman's `conmon`).
+fn remove_cgroups(path: &std::path::Path, depth: usize) {
+    let below = std::fs::read_dir(path).into_iter().flatten().flatten();
+    for entry in below.filter(|e| depth < 8 && e.file_type().is_ok_and(|t| t.is_dir())) {
+        remove_cgroups(&entry.path(), depth + 1);
+    }
+    let _ = std::fs::remove_dir(path);
 }

@@ -198,7 +198,10 @@ fn rootless_with_one_id() {
     );
 
     // create, exec, delete
-    bundle.edit(|spec| spec["process"]["args"] = json!(["sleep", "1000"]));
+    bundle.edit(|spec| {
+        spec["process"]["args"] = json!(["sleep", "1000"]);
+        spec["process"]["oomScoreAdj"] = json!(500);
+    });
     call(&["create", "--bundle", &path, "rl2"]).ok();
     call(&["start", "rl2"]).ok();
     let output = call(&["exec", "rl2", "sh", "-c", "id -u; echo $$"]);
