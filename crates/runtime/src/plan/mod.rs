@@ -90,6 +90,7 @@ pub fn plan(spec: &Spec, facts: &HostFacts, options: &PlanOptions) -> Result<Ini
     let root = b.root_source();
     b.before_mounts(process);
     b.filesystem();
+    b.moved_links();
     b.names_and_parameters();
     b.privileges(process);
     b.finish(process);
@@ -302,6 +303,10 @@ impl Builder<'_> {
         if self.makes(NamespaceType::Network) {
             self.steps.push(Step::LoopbackUp);
         }
+    }
+
+    /// Network devices are moved in before the answer to [`Step::AwaitCgroup`], so they are there only after it.
+    fn moved_links(&mut self) {
         if !self.linux.net_devices.is_empty() {
             let names = self.linux.net_devices.iter();
             let names = names.map(|(name, device)| device.name.as_ref().unwrap_or(name).clone());
