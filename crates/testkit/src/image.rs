@@ -197,11 +197,27 @@ pub fn busybox_commands() -> Vec<String> {
 }
 
 /// Lays the same files out in a directory.
+///
+/// The program itself is copied by another process: had this one written it, a child that another thread starts at that moment would
+/// hold it open for writing until its own execve, and whoever executes it first would get ETXTBSY.
 pub fn busybox_rootfs(folder: &Path) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
+    fs::create_dir_all(folder.join("bin"))?;
+    let copied = std::process::Command::new("/bin/busybox")
+        .args(["cp", "/bin/busybox"])
+        .arg(folder.join("bin/busybox"))
+        .status()?;
+    if !copied.success() {
+        return Err(io::Error::other("cp of /bin/busybox failed"));
+    }
     let mut archive = tar::Archive::new(io::Cursor::new(busybox_layer()));
     archive.set_preserve_permissions(true);
-    archive.unpack(folder)
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        if !entry.header().entry_type().is_file() || entry.path()? != Path::new("bin/busybox") {
+            entry.unpack_in(folder)?;
+        }
+    }
+    Ok(())
 }
 
 /// An image: plain tar layers, lowest first, and the `config` object of its configuration.

@@ -1,12 +1,11 @@
 //! `hooks`: when they run, where, with what on standard input, and what their failure does (config.md, "POSIX-platform Hooks").
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::subject::{Case, Flavor, cannot, is};
+use crate::subject::{Case, Flavor, cannot, is, write_program};
 
 /// A hook that writes its name and its input to a log of the host.
 fn hook(case: &Case, name: &str, log: &str) -> Value {
@@ -183,11 +182,8 @@ fn a_hook_that_is_not_there_fails() {
 #[test]
 fn hooks_get_their_own_environment() {
     let case = Case::new(&["true"]);
-    let script = case.root.file(
-        "hook",
-        format!("#!/bin/sh\nenv > {}\n", log(&case).display()),
-    );
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("chmod");
+    let text = format!("#!/bin/sh\nenv > {}\n", log(&case).display());
+    let script = write_program(&case.root.join("hook"), &text);
     let case = case.edit(|spec| {
         spec["hooks"] = json!({"createRuntime": [{"path": script, "env": ["ONLY=this"]}]})
     });

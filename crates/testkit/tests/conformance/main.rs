@@ -12,6 +12,7 @@ mod cgroups;
 mod devices;
 mod errors;
 mod exec;
+mod fields;
 mod hooks;
 mod lifecycle;
 mod mounts;

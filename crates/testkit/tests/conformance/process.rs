@@ -38,9 +38,7 @@ fn the_program_is_found_by_the_containers_path() {
     let case =
         Case::new(&["mine"]).edit(|spec| spec["process"]["env"] = json!(["PATH=/nowhere:/opt"]));
     std::fs::create_dir(case.bundle.rootfs("opt")).expect("make /opt");
-    let program = case.file("opt/mine", "#!/bin/sh\necho found\n");
-    std::fs::set_permissions(program, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .expect("chmod");
+    case.program("opt/mine", "#!/bin/sh\necho found\n");
     assert_eq!(case.output(), "found");
 }
 

@@ -323,16 +323,12 @@ fn masks_are_not_made_of_the_images_null() {
 fn suid_programs_gain_nothing_without_new_privileges() {
     let case = Case::script("/bin/suid id -u")
         .edit(|spec| spec["process"]["user"] = json!({"uid": 1000, "gid": 1000}));
-    fs::copy(
-        case.bundle.rootfs("bin/busybox"),
-        case.bundle.rootfs("bin/suid"),
-    )
-    .expect("copy busybox");
-    fs::set_permissions(
-        case.bundle.rootfs("bin/suid"),
-        std::os::unix::fs::PermissionsExt::from_mode(0o4755),
-    )
-    .expect("chmod");
+    let script = "cp \"$0/busybox\" \"$0/suid\" && chmod 4755 \"$0/suid\"";
+    let status = std::process::Command::new("/bin/busybox")
+        .args(["sh", "-c", script])
+        .arg(case.bundle.rootfs("bin"))
+        .status();
+    assert!(status.expect("run busybox").success());
     assert_ne!(case.run().stdout.trim(), "0");
 }
 

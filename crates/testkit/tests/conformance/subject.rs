@@ -320,6 +320,11 @@ impl Case {
         path
     }
 
+    /// An executable file in the root file system. Another process writes it: see `busybox_rootfs` in the testkit.
+    pub fn program(&self, path: &str, content: &str) -> PathBuf {
+        write_program(&self.bundle.rootfs(path), content)
+    }
+
     /// Whether anything is left of the container in the kernel.
     fn remains(&self) -> Vec<String> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -362,6 +367,18 @@ impl Drop for Case {
         let clean = process::eventually(Duration::from_secs(5), || self.remains().is_empty());
         assert!(clean, "left behind:\n  {}", self.remains().join("\n  "));
     }
+}
+
+/// Writes an executable file by another process.
+pub fn write_program(path: &Path, content: &str) -> PathBuf {
+    let mut command = Command::new("/bin/busybox");
+    command
+        .args(["sh", "-c", "cat > \"$0\" && chmod 755 \"$0\""])
+        .arg(path);
+    process::run_with_input(&mut command, content.as_bytes(), LIMIT)
+        .expect("write a program")
+        .ok();
+    path.to_owned()
 }
 
 /// The cgroup directories of this name directly below a hierarchy.

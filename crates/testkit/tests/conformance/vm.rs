@@ -6,6 +6,13 @@ use hull_testkit::vm::{self, Vm};
 
 use crate::subject::subject;
 
+/// For the case of `process.apparmorProfile`: allows everything but one file.
+const PROFILE: &str = "profile hull-conformance flags=(attach_disconnected,mediate_deleted) {
+  network, capability, file, mount, umount, pivot_root, signal, ptrace, unix, dbus,
+  deny /secret r,
+}
+";
+
 #[test]
 fn in_a_virtual_machine_with_cgroup_v2() {
     if std::fs::read_to_string("/proc/sys/kernel/hostname")
@@ -25,7 +32,27 @@ fn in_a_virtual_machine_with_cgroup_v2() {
         .to_string_lossy()
         .into_owned();
     let tests = std::env::current_exe().expect("this program");
-    let report = Vm::new()
+    let parser = hull_testkit::skips::program("apparmor_parser");
+    let mut machine = Vm::new().map(|vm| vm.kernel_arguments("apparmor=1 security=apparmor"));
+    if let Some(parser) = parser {
+        machine = machine
+            .and_then(|vm| vm.program("usr/sbin/apparmor_parser", parser))
+            .and_then(|vm| vm.copy("etc/apparmor", "/etc/apparmor"))
+            .and_then(|vm| {
+                vm.copy(
+                    "usr/share/apparmor-features",
+                    "/usr/share/apparmor-features",
+                )
+            })
+            .and_then(|vm| vm.content("etc/apparmor.d/hull-conformance", 0o644, PROFILE))
+            .map(|vm| {
+                vm.case(
+                    "profile",
+                    "apparmor_parser --skip-cache --replace /etc/apparmor.d/hull-conformance",
+                )
+            });
+    }
+    let report = machine
         .and_then(|vm| {
             vm.memory_mib(2048)
                 .limits(Duration::from_secs(1500), 1400)
