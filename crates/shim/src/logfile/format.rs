@@ -256,7 +256,7 @@ fn unescape(bytes: &[u8]) -> Option<(Cow<'_, [u8]>, usize)> {
     }
 }
 
-/// One `\uXXXX`, or a pair of surrogates: how many bytes it takes.
+/// One `\uHHHH`, or a pair of surrogates: how many bytes it takes.
 fn unescape_unicode(bytes: &[u8], out: &mut Vec<u8>) -> Option<usize> {
     let unit = |at: usize| -> Option<u32> {
         let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
