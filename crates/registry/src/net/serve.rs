@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::Request;
@@ -125,7 +126,10 @@ async fn requests(
         .keep_alive_interval(listening.idle_timeout)
         .max_send_buf_size(256 << 10);
     let (app, metrics_only) = (listening.app, listening.metrics_only);
+    let asked = Arc::new(AtomicBool::new(false));
+    let has_asked = asked.clone();
     let service = service_fn(move |request: Request<Incoming>| {
+        has_asked.store(true, Ordering::Relaxed);
         let (app, files) = (app.clone(), files.clone());
         async move {
             let files = files.filter(|_| request.version() < hyper::Version::HTTP_2);
@@ -135,6 +139,7 @@ async fn requests(
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
     let served = tokio::select! {
         served = connection.as_mut() => served,
+        () = stays_silent(listening.idle_timeout, &asked) => return,
         () = stopped(&mut stop) => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -143,6 +148,15 @@ async fn requests(
     if let Err(error) = served {
         // Clients hang up all the time.
         tracing::debug!(%error, %peer, "connection ended with an error");
+    }
+}
+
+/// Ends when a connection has brought no request in time. hyper's own deadlines begin only when it knows which protocol is
+/// spoken; without this, connections that say nothing would take all places for good.
+async fn stays_silent(timeout: Duration, asked: &AtomicBool) {
+    tokio::time::sleep(timeout).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
     }
 }
 

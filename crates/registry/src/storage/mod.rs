@@ -185,13 +185,6 @@ impl Storage {
             .then_some(())
             .ok_or_else(|| Error::BlobUnknown(digest.clone()))
     }
-
-    /// Names bytes that came from elsewhere and are in [`Storage::content`] already as a repository's blob.
-    pub fn link_blob(&self, name: &Name, digest: &Digest) -> Result<()> {
-        self.mount(name, None, digest)?
-            .then_some(())
-            .ok_or_else(|| Error::BlobUnknown(digest.clone()))
-    }
 }
 
 fn link(mut path: PathBuf, kind: &str, digest: &Digest) -> PathBuf {

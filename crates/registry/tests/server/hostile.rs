@@ -284,6 +284,34 @@ fn slow_clients_are_cut_off() {
     );
 }
 
+/// Whatever part of a beginning was sent, and after the last answer, too.
+#[test]
+fn silent_connections_do_not_stay() {
+    let server = Server::start(&["--idle-timeout", "1s", "--max-connections", "4"]);
+    let beginnings = [
+        "",
+        "PRI",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n",
+    ];
+    let mut streams = beginnings.map(|beginning| {
+        let mut stream = server.connect();
+        stream.write_all(beginning.as_bytes()).expect("send");
+        stream
+    });
+    // There is no place for this one until the others have gone.
+    server.get("/v2/").expect(200);
+    for (stream, beginning) in streams.iter_mut().zip(beginnings) {
+        let mut answer = Vec::new();
+        let ended = stream.read_to_end(&mut answer);
+        let reset = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionReset;
+        assert!(
+            ended.is_ok() || ended.as_ref().is_err_and(reset),
+            "{beginning:?}: {ended:?}"
+        );
+    }
+}
+
 #[test]
 fn a_full_disk_is_told_and_survived() {
     if !hull_testkit::skips::is_root() {
