@@ -8,6 +8,7 @@
 mod commit;
 mod compress;
 mod error;
+mod fetch;
 mod images;
 mod import;
 mod lease;

@@ -4,18 +4,12 @@
 //! directory of its own, and only the commits are in order. The network side is async and feeds a small queue; the rest
 //! runs on one blocking thread per layer. Memory is bounded by the number of downloads times the queue.
 
-use std::io::{self, Read, Write};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use futures_util::StreamExt;
-use hull_oci::image::{Document, chain_ids, is_index, is_layer, sniff};
+use hull_oci::image::{Document, chain_ids, is_index, is_layer};
 use hull_oci::{Descriptor, Digest, Index, Manifest, Platform, Reference};
 use hull_state::images;
-use hull_store::content::BlobWriter;
-use hull_store::layer::decompress;
-use tokio::sync::{OwnedMutexGuard, mpsc};
+use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinSet;
 
 use crate::images::{CONFIG_LEN_MAX, Images, id_of_reference};
@@ -26,15 +20,6 @@ use crate::registry::{Access, ManifestBody, Repository, read_bounded};
 use crate::types::{DistributionInspect, Login, PullOptions, PullOutcome};
 use crate::unpack::{NewImage, Staged, is_image_config, parse_config};
 use crate::{Auth, Error, Result};
-
-/// Chunks between the network and the unpacking thread of one layer. hyper's are at most some hundred KiB.
-const QUEUE_CHUNKS: usize = 8;
-/// Between two counters of the same layer.
-const COUNT_INTERVAL: Duration = Duration::from_millis(100);
-/// Bytes of one try that count as progress.
-const PROGRESS_MIN: u64 = 1 << 20;
-/// Longest wait between two tries.
-const RETRY_DELAY_MAX: Duration = Duration::from_secs(30);
 
 /// The manifest that a reference leads to, and by which index.
 struct Target {
@@ -356,9 +341,8 @@ impl Images {
             }
         }
         let mut tasks: JoinSet<(usize, Result<Option<Staged>>)> = JoinSet::new();
-        let mut guards: std::collections::BTreeMap<usize, OwnedMutexGuard<()>> =
-            std::collections::BTreeMap::new();
-        let mut ready = std::collections::BTreeMap::new();
+        let mut guards: BTreeMap<usize, OwnedMutexGuard<()>> = BTreeMap::new();
+        let mut ready = BTreeMap::new();
         let mut to_start = missing.iter().copied().peekable();
         let mut to_commit = missing.iter().copied().peekable();
         while to_commit.peek().is_some() {
@@ -425,298 +409,6 @@ impl Images {
         .await?;
         progress.state(Some(&id), "Pull complete").await;
         Ok(())
-    }
-
-    /// Fetches and unpacks one layer; `None` when it appeared meanwhile.
-    async fn pull_layer(
-        self,
-        repository: Repository,
-        blob: Descriptor,
-        chain: Digest,
-        progress: ProgressSink,
-    ) -> Result<Option<Staged>> {
-        let id = blob.digest.short().to_owned();
-        if self.has_layer(&chain)? {
-            progress.state(Some(&id), "Already exists").await;
-            return Ok(None);
-        }
-        let permits = &self.inner.downloads;
-        let _permit = match permits.clone().try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                progress.state(Some(&id), "Waiting").await;
-                let permit = permits.clone().acquire_owned().await;
-                permit.map_err(|_| Error::Invalid("the service is shutting down".to_owned()))?
-            }
-        };
-        if self.options().content.has(&blob.digest) {
-            progress.state(Some(&id), "Download complete").await;
-            let images = self.clone();
-            return blocking(move || images.stage_blob(&blob.digest, false))
-                .await
-                .map(Some);
-        }
-        let writer = self
-            .options()
-            .content
-            .resume(blob.digest.clone(), Some(blob.size))?;
-        let offset = writer.resume_offset();
-        let (sender, receiver) = mpsc::channel(QUEUE_CHUNKS);
-        let images = self.clone();
-        let name = format!("layer {}", blob.digest.short());
-        let unpacking =
-            tokio::task::spawn_blocking(move || images.unpack_stream(receiver, writer, &name));
-        let fetched = self
-            .fetch(&repository, &blob, offset, sender, &progress)
-            .await;
-        let unpacked = unpacking
-            .await
-            .map_err(|error| Error::Invalid(format!("unpacking failed: {error}")))?;
-        // The unpacking side knows better why it stopped; a failed fetch looks like a cut stream to it.
-        match (fetched, unpacked) {
-            (Ok(()), unpacked) => {
-                let staged = unpacked?;
-                progress.state(Some(&id), "Download complete").await;
-                Ok(Some(staged))
-            }
-            (Err(Fetch::Refused), Err(error)) => Err(error),
-            (Err(Fetch::Refused), Ok(_)) => Err(Error::Invalid(format!(
-                "layer {id} has more bytes than promised"
-            ))),
-            (Err(Fetch::Failed(error)), _) => Err(error),
-        }
-    }
-
-    /// The blocking side of one layer: writes, hashes, decompresses and unpacks what arrives.
-    fn unpack_stream(
-        &self,
-        receiver: mpsc::Receiver<Bytes>,
-        writer: BlobWriter,
-        name: &str,
-    ) -> Result<Staged> {
-        let shared = Arc::new(Mutex::new(Incoming {
-            receiver,
-            writer,
-            chunk: Bytes::new(),
-            replaying: true,
-        }));
-        let mut reader = IncomingReader(shared.clone());
-        let mut head = [0; 8];
-        let mut filled = 0;
-        let stream = |source| Error::Stream {
-            operation: "read a layer",
-            source,
-        };
-        while filled < head.len() {
-            match reader.read(&mut head[filled..]).map_err(stream)? {
-                0 => break,
-                count => filled += count,
-            }
-        }
-        let head = head[..filled].to_vec();
-        let compression = sniff(&head);
-        let plain = decompress(io::Cursor::new(head).chain(reader), compression).map_err(stream)?;
-        let staged = self.stage(plain, None);
-        let mut incoming = shared.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is left of the blob belongs to its digest; a wrong digest explains a damaged layer better.
-        let drained = incoming.drain();
-        drop(incoming);
-        let incoming = Arc::into_inner(shared).map(|incoming| {
-            incoming
-                .into_inner()
-                .unwrap_or_else(PoisonError::into_inner)
-        });
-        let committed = match (drained, incoming) {
-            (Ok(()), Some(incoming)) => incoming.writer.commit().map(drop),
-            (Ok(()), None) => return Err(Error::Invalid("a decoder kept its input".to_owned())),
-            (Err(source), _) => Err(unwrap_store(source)),
-        };
-        let wrap = |error| Error::Layer(name.to_owned(), error);
-        match (committed, staged) {
-            (Ok(()), staged) => staged.map_err(wrap),
-            (Err(error @ hull_store::Error::SizeMismatch { .. }), Err(damage))
-                if damage.is_no_space() =>
-            {
-                drop(error);
-                Err(wrap(damage))
-            }
-            (Err(error), _) => Err(wrap(error)),
-        }
-    }
-
-    /// The network side of one layer: from `offset` on, tried again after a failure from where it stopped.
-    async fn fetch(
-        &self,
-        repository: &Repository,
-        blob: &Descriptor,
-        mut offset: u64,
-        sender: mpsc::Sender<Bytes>,
-        progress: &ProgressSink,
-    ) -> std::result::Result<(), Fetch> {
-        let id = blob.digest.short();
-        let config = &self.options().registries;
-        let mut delay = config.retry_delay;
-        let mut attempts = 1;
-        while offset < blob.size {
-            let before = offset;
-            let error = match self
-                .fetch_once(repository, blob, &mut offset, &sender, progress)
-                .await
-            {
-                Ok(()) if offset >= blob.size => break,
-                Ok(()) => Error::Registry {
-                    host: repository.registry().name.clone(),
-                    status: 200,
-                    reason: format!(
-                        "unexpected EOF: {offset} of {} bytes of layer {id}",
-                        blob.size
-                    ),
-                },
-                Err(Fetch::Refused) => return Err(Fetch::Refused),
-                Err(Fetch::Failed(error)) => error,
-            };
-            // Progress deserves patience, if it is more than a trickle.
-            let progressed = offset - before >= PROGRESS_MIN;
-            attempts = if progressed { 1 } else { attempts + 1 };
-            if attempts > self.options().max_download_attempts || !is_transient(&error) {
-                return Err(Fetch::Failed(error));
-            }
-            tracing::info!(layer = id, offset, %error, "download failed, trying again");
-            let seconds = delay.as_secs().max(1);
-            progress
-                .state(
-                    Some(id),
-                    format!(
-                        "Retrying in {seconds} second{}",
-                        if seconds == 1 { "" } else { "s" }
-                    ),
-                )
-                .await;
-            tokio::time::sleep(delay).await;
-            delay = (delay * 2).min(RETRY_DELAY_MAX);
-        }
-        progress.state(Some(id), "Verifying Checksum").await;
-        Ok(())
-    }
-
-    async fn fetch_once(
-        &self,
-        repository: &Repository,
-        blob: &Descriptor,
-        offset: &mut u64,
-        sender: &mpsc::Sender<Bytes>,
-        progress: &ProgressSink,
-    ) -> std::result::Result<(), Fetch> {
-        let id = blob.digest.short();
-        let (response, start) = repository
-            .blob(&blob.digest, *offset)
-            .await
-            .map_err(Fetch::Failed)?;
-        let mut skip = *offset - start;
-        let url = response.url().clone();
-        let mut stream = response.bytes_stream();
-        let mut counted = Instant::now();
-        progress.count(id, "Downloading", *offset, Some(blob.size));
-        while let Some(chunk) = stream.next().await {
-            let mut chunk = chunk.map_err(|error| {
-                Fetch::Failed(crate::registry::request_error("Get", &url, &error))
-            })?;
-            if skip > 0 {
-                let cut = usize::try_from(skip).map_or(chunk.len(), |skip| skip.min(chunk.len()));
-                chunk = chunk.slice(cut..);
-                skip -= cut as u64;
-            }
-            if chunk.is_empty() {
-                continue;
-            }
-            let length = chunk.len() as u64;
-            sender.send(chunk).await.map_err(|_| Fetch::Refused)?;
-            *offset += length;
-            if *offset > blob.size {
-                return Err(Fetch::Refused);
-            }
-            if counted.elapsed() >= COUNT_INTERVAL {
-                counted = Instant::now();
-                progress.count(id, "Downloading", *offset, Some(blob.size));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Why a fetch ended early.
-enum Fetch {
-    /// The unpacking side would not take more.
-    Refused,
-    /// The registry or the network failed.
-    Failed(Error),
-}
-
-/// Whether trying again may help.
-fn is_transient(error: &Error) -> bool {
-    match error {
-        Error::Request { .. } | Error::RateLimited(_) => true,
-        Error::Registry { status, .. } => *status >= 500 || *status < 300 || *status == 408,
-        _ => false,
-    }
-}
-
-/// What arrives from the network: old bytes of an earlier attempt first, then chunks, all going into the blob's file.
-struct Incoming {
-    receiver: mpsc::Receiver<Bytes>,
-    writer: BlobWriter,
-    chunk: Bytes,
-    replaying: bool,
-}
-
-impl Incoming {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.replaying {
-            match self.writer.replay(buffer)? {
-                0 => self.replaying = false,
-                count => return Ok(count),
-            }
-        }
-        if self.chunk.is_empty() {
-            let Some(chunk) = self.receiver.blocking_recv() else {
-                return Ok(0);
-            };
-            self.writer.write_all(&chunk)?;
-            self.chunk = chunk;
-        }
-        let count = self.chunk.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&self.chunk[..count]);
-        self.chunk = self.chunk.slice(count..);
-        Ok(count)
-    }
-
-    fn drain(&mut self) -> io::Result<()> {
-        let mut buffer = vec![0; 64 * 1024];
-        while self.read(&mut buffer)? > 0 {}
-        Ok(())
-    }
-}
-
-struct IncomingReader(Arc<Mutex<Incoming>>);
-
-impl Read for IncomingReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .read(buffer)
-    }
-}
-
-/// The store's own error inside an I/O error, or one made of it.
-fn unwrap_store(error: io::Error) -> hull_store::Error {
-    match error.downcast::<hull_store::Error>() {
-        Ok(inner) => inner,
-        Err(source) => hull_store::Error::Io {
-            operation: "store",
-            path: "layer".into(),
-            source,
-        },
     }
 }
 
