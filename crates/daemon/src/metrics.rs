@@ -41,6 +41,14 @@ impl Counters {
         self.request_us.fetch_add(us, Ordering::Relaxed);
     }
 
+    /// Requests so far, of any status.
+    pub fn total(&self) -> u64 {
+        self.requests
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
+    }
+
     fn write(&self, text: &mut String) {
         let _ = writeln!(
             text,

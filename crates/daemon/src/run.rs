@@ -17,6 +17,8 @@ use crate::{Daemon, SERVER, log, metrics, setup, systemd};
 
 /// How long open requests may go on after the daemon was told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often memory that requests left free is given back, if there were any.
+const TRIM_INTERVAL: Duration = Duration::from_secs(15);
 /// Threads for blocking work; each lives for [`IDLE_THREAD_LIFE`] after its last job.
 const BLOCKING_THREADS_MAX: usize = 64;
 const IDLE_THREAD_LIFE: Duration = Duration::from_secs(2);
@@ -99,8 +101,16 @@ async fn serve(
         "daemon is ready"
     );
     systemd::notify("READY=1");
+    let mut trim = tokio::time::interval(TRIM_INTERVAL);
+    let mut requests = 0;
     loop {
         tokio::select! {
+            _ = trim.tick() => {
+                let seen = daemon.counters.total();
+                if seen != std::mem::replace(&mut requests, seen) {
+                    hull_sys::process::trim_heap();
+                }
+            }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => reload.again(),

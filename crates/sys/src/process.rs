@@ -79,3 +79,13 @@ pub(crate) fn prctl(option: libc::c_int, arg2: u64, arg3: u64) -> Result<()> {
     // SAFETY: this crate passes only options whose arguments are numbers.
     check_unit(unsafe { libc::prctl(option, arg2, arg3, 0u64, 0u64) }.into())
 }
+
+/// Gives memory that the allocator holds free back to the kernel (malloc_trim(3)): after a burst a long-lived process would
+/// keep the burst's peak for ever.
+pub fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes the allocator's own locks and touches only what is free.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
