@@ -1,6 +1,6 @@
 //! Logs: what the shim has written, read again in Docker's frames, and followed until the container ends.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -159,20 +159,79 @@ fn stream(
         })?;
     let (sender, mut receiver) = mpsc::channel::<Result<Bytes>>(QUEUED_MAX);
     let live = handle.view.clone();
-    tokio::task::spawn_blocking(move || {
-        let mut pump = Pump {
-            options,
-            terminal,
-            sender,
-            batch: BytesMut::new(),
-        };
-        if let Err(error) = pump.run(&path, format, &live) {
-            let _ = pump.sender.blocking_send(Err(error));
+    tokio::spawn(async move {
+        if let Err(error) = follow(path, format, options, terminal, live, &sender).await {
+            let _ = sender.send(Err(error)).await;
         }
     });
     Ok(Box::pin(futures_util::stream::poll_fn(move |cx| {
         receiver.poll_recv(cx)
     })))
+}
+
+/// Reads on a worker thread, and waits for more without one: followers may be many.
+async fn follow(
+    path: PathBuf,
+    format: Format,
+    options: LogsOptions,
+    terminal: bool,
+    live: watch::Receiver<Arc<View>>,
+    sender: &mpsc::Sender<Result<Bytes>>,
+) -> Result<()> {
+    let (follow, until) = (options.follow, options.until);
+    let failed =
+        |error: hull_shim::logfile::Error| Error::failed("read the container's log", error);
+    let read_options = ReadOptions {
+        tail: options.tail,
+        since: options.since,
+        until,
+    };
+    let mut source = {
+        let path = path.clone();
+        on_worker(move || Reader::open(&path, format, read_options).map_err(failed)).await?
+    };
+    let mut pump = Pump {
+        options,
+        terminal,
+        sender: sender.clone(),
+        batch: BytesMut::new(),
+    };
+    let mut seen = None;
+    loop {
+        // Looked at before the reading: what is written before the end is read after it.
+        let over = live.has_changed().is_err() || super::ended(&live.borrow());
+        let length = std::fs::metadata(&path).ok().map(|metadata| {
+            (
+                std::os::unix::fs::MetadataExt::ino(&metadata),
+                metadata.len(),
+            )
+        });
+        if over || length.is_none() || length != seen {
+            seen = length;
+            let (ended, reader, back) = on_worker(move || {
+                let ended = pump.drain(&mut source)?;
+                Ok((ended, source, pump))
+            })
+            .await?;
+            (source, pump) = (reader, back);
+            if ended {
+                return Ok(());
+            }
+        }
+        let past_until = until.is_some_and(|until| until <= jiff::Timestamp::now());
+        if !follow || over || past_until || sender.is_closed() {
+            return Ok(());
+        }
+        tokio::time::sleep(FOLLOW_PAUSE).await;
+    }
+}
+
+async fn on_worker<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::failed("a worker thread", error))?
 }
 
 struct Pump {
@@ -183,44 +242,18 @@ struct Pump {
 }
 
 impl Pump {
-    fn run(
-        &mut self,
-        path: &Path,
-        format: Format,
-        live: &watch::Receiver<Arc<View>>,
-    ) -> Result<()> {
-        let failed =
-            |error: hull_shim::logfile::Error| Error::failed("read the container's log", error);
-        let read_options = ReadOptions {
-            tail: self.options.tail,
-            since: self.options.since,
-            until: self.options.until,
-        };
-        let mut reader = Reader::open(path, format, read_options).map_err(failed)?;
-        loop {
-            // Looked at before the reading: what is written before the end is read after it.
-            let over = live.has_changed().is_err() || super::ended(&live.borrow());
-            while let Some(entry) = reader.read().map_err(failed)? {
-                self.add(&entry);
-                if self.batch.len() >= BATCH_BYTES && !self.flush() {
-                    return Ok(());
-                }
+    /// Sends what is there; whether nothing will follow: the end was reached, or nobody reads any more.
+    fn drain(&mut self, reader: &mut Reader) -> Result<bool> {
+        while let Some(entry) = reader
+            .read()
+            .map_err(|error| Error::failed("read the container's log", error))?
+        {
+            self.add(&entry);
+            if self.batch.len() >= BATCH_BYTES && !self.flush() {
+                return Ok(true);
             }
-            if !self.flush() {
-                return Ok(());
-            }
-            let past_until = self
-                .options
-                .until
-                .is_some_and(|until| until <= jiff::Timestamp::now());
-            if !self.options.follow || reader.ended() || over || past_until {
-                return Ok(());
-            }
-            if self.sender.is_closed() {
-                return Ok(());
-            }
-            std::thread::sleep(FOLLOW_PAUSE);
         }
+        Ok(!self.flush() || reader.ended())
     }
 
     fn add(&mut self, entry: &Entry<'_>) {

@@ -8,6 +8,8 @@ mod mounts;
 mod process;
 mod resources;
 mod security;
+#[cfg(test)]
+mod tests;
 mod user;
 
 use std::collections::BTreeMap;
@@ -178,20 +180,15 @@ fn namespaces(chosen: &Namespaces, mappings: &[IdMapping]) -> Vec<Namespace> {
     list
 }
 
-/// What was asked, on Docker's two defaults: unprivileged ports and ping in a network namespace of its own.
+/// What was asked, on Docker's defaults for a network namespace of its own.
 fn sysctls(inputs: &Inputs<'_>) -> BTreeMap<String, String> {
-    let mut sysctls = BTreeMap::new();
     let own_network = inputs.record.network_mode().is_private();
-    if own_network && inputs.record.id_mappings.is_empty() {
-        sysctls.insert(
-            "net.ipv4.ip_unprivileged_port_start".to_owned(),
-            "0".to_owned(),
-        );
-        sysctls.insert(
-            "net.ipv4.ping_group_range".to_owned(),
-            "0 2147483647".to_owned(),
-        );
-    }
+    let defaults =
+        hull_security::defaults::sysctls(own_network, !inputs.record.id_mappings.is_empty());
+    let mut sysctls: BTreeMap<String, String> = defaults
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
     sysctls.extend(inputs.record.host.sysctls.clone());
     sysctls
 }
