@@ -176,14 +176,31 @@ impl Cli {
             [host] => Some(host.clone()),
             _ => {
                 return Err(Failure::new(
-                    "Failed to initialize: unable to resolve docker endpoint: specify only one -H",
+                    "Failed to initialize: unable to resolve docker endpoint: Specify only one -H",
                 ));
             }
         };
         let is_default = host.is_none();
+        let unable = |why: String| {
+            Failure::new(format!(
+                "Failed to initialize: unable to resolve docker endpoint: {why}"
+            ))
+        };
         let tls = self.tls();
+        if tls
+            .as_ref()
+            .is_some_and(|files| files.verify && files.ca.is_none())
+        {
+            let dir =
+                env("DOCKER_CERT_PATH").map_or_else(|| self.config.dir().to_owned(), PathBuf::from);
+            return Err(unable(format!(
+                "open {}: no such file or directory",
+                dir.join("ca.pem").display()
+            )));
+        }
         let host = host.unwrap_or_else(|| DEFAULT_SOCKET.to_owned());
-        let endpoint = Endpoint::parse(&host, tls)?;
+        let endpoint = Endpoint::parse(&host, tls)
+            .map_err(|_| unable(format!("invalid bind address format: {host}")))?;
         Ok(Target {
             context: contexts::DEFAULT.into(),
             host,

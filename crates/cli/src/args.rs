@@ -13,19 +13,36 @@ pub const TRISTATE: &str = "BOOL";
 
 /// Turns a derived clap command into one that reads as pflag does. `interspersed`: flags may follow arguments.
 pub fn prepare(command: Command, interspersed: bool) -> Command {
+    // `-h` is an old name of `--help`, but for commands that use it otherwise.
+    let short_help = !command
+        .get_arguments()
+        .any(|arg| arg.get_short() == Some('h'));
     let command = command
         .no_binary_name(true)
         .disable_help_flag(true)
         .disable_version_flag(true)
         .disable_help_subcommand(true)
         .args_override_self(true)
-        .arg(
-            Arg::new("help")
-                .long("help")
-                .help("Print usage")
-                .action(ArgAction::SetTrue),
-        );
+        .arg(help_flag(short_help));
     command.mut_args(|arg| prepare_arg(arg, interspersed))
+}
+
+fn help_flag(short: bool) -> Arg {
+    let help = Arg::new("help")
+        .long("help")
+        .help("Print usage")
+        .action(ArgAction::SetTrue);
+    if short { help.short('h') } else { help }
+}
+
+/// Docker's note about `-h`, where it was used among `words` to ask for help.
+pub fn short_help_note(words: &[String]) -> &'static str {
+    let short = words.iter().any(|word| word == "-h") && !words.iter().any(|word| word == "--help");
+    if short {
+        "Flag shorthand -h has been deprecated, use --help\n"
+    } else {
+        ""
+    }
 }
 
 fn prepare_arg(arg: Arg, interspersed: bool) -> Arg {

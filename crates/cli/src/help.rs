@@ -17,7 +17,7 @@ pub fn flag_usages(command: &Command, width: usize) -> String {
     let visible = |arg: &&Arg| {
         let shows_help = command
             .get_arguments()
-            .any(|arg| arg.get_short() == Some('h'));
+            .any(|arg| arg.get_short() == Some('h') && arg.get_long() != Some("help"));
         !arg.is_positional() && !arg.is_hide_set() && (arg.get_long() != Some("help") || shows_help)
     };
     let mut args: Vec<&Arg> = command.get_arguments().filter(visible).collect();

@@ -37,9 +37,9 @@ pub fn main(name: &str, words: &[String]) -> i32 {
     }
 }
 
-fn dispatch(bin: &str, words: &[String]) -> Outcome {
+fn dispatch(bin: &str, given: &[String]) -> Outcome {
     let mut command = globals_command();
-    let matches = args::parse(&mut command, words)
+    let matches = args::parse(&mut command, given)
         .map_err(|error| flag_error(&error, &format!("{bin} [OPTIONS] COMMAND [ARG...]"), bin))?;
     let asks_help = matches.get_flag("help");
     let globals =
@@ -55,11 +55,29 @@ fn dispatch(bin: &str, words: &[String]) -> Outcome {
         ))?;
         return Ok(0);
     }
+    check_level(cli.globals.log_level.as_deref().unwrap_or("info"))?;
+    if asks_help {
+        cli.out(args::short_help_note(given))?;
+    }
     match words.first().map(String::as_str) {
         None => show_help(&cli, &[]),
         Some(_) if asks_help => show_help(&cli, &words),
         Some("help") => show_help(&cli, &words[1..]),
         Some(_) => run(&mut cli, &words),
+    }
+}
+
+/// Docker's levels; Hull's command line logs nothing below its messages.
+fn check_level(level: &str) -> Result<(), Failure> {
+    let known = [
+        "panic", "fatal", "error", "warn", "warning", "info", "debug", "trace",
+    ];
+    if known.contains(&level.to_lowercase().as_str()) {
+        Ok(())
+    } else {
+        Err(Failure::new(format!(
+            "Unable to parse logging level: {level}"
+        )))
     }
 }
 
@@ -82,6 +100,7 @@ fn run(cli: &mut Cli, words: &[String]) -> Outcome {
     let matches = args::parse(&mut command, &words[used..])
         .map_err(|error| flag_error(&error, &entry.use_line(&path), &path))?;
     if matches.get_flag("help") {
+        cli.out(args::short_help_note(&words[used..]))?;
         cli.out(command_help(&cli.bin, entry, &path))?;
         return Ok(0);
     }
@@ -105,7 +124,13 @@ fn show_group(cli: &Cli, words: &[String]) -> Outcome {
         )));
     };
     match words.get(1).map(String::as_str) {
-        None | Some("--help" | "-h" | "help") => {
+        // Docker shows a group's help on stderr when nothing was asked for.
+        None => {
+            eprint!("{}", group_help(bin, commands::ENTRIES, group));
+            Ok(0)
+        }
+        Some("--help" | "-h" | "help") => {
+            cli.out(args::short_help_note(&words[1..]))?;
             cli.out(group_help(bin, commands::ENTRIES, group))?;
             Ok(0)
         }

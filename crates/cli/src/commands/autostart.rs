@@ -7,6 +7,7 @@ use clap::Args;
 use hull_client::Error;
 use std::fs::{File, OpenOptions};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ impl Run for Daemonize {
     async fn run(self, _: &Cli) -> Outcome {
         rustix::process::setsid().map_err(std::io::Error::from)?;
         std::env::set_current_dir("/")?;
-        Err(Command::new("/proc/self/exe")
+        Err(Command::new(program())
             .arg0("hull")
             .arg("daemon")
             .args(&self.args)
@@ -41,7 +42,7 @@ pub async fn start(cli: &Cli, error: Error) -> Result<(), Failure> {
         return Err(error.into());
     }
     let (log, path) = open_log()?;
-    let mut child = Command::new("/proc/self/exe")
+    let mut child = Command::new(program())
         .arg0("hull")
         .arg("__daemonize")
         .stdin(Stdio::null())
@@ -73,6 +74,14 @@ pub async fn start(cli: &Cli, error: Error) -> Result<(), Failure> {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(100));
     }
+}
+
+/// This program by its own path, so that process lists name it; by the kernel's link where the file was replaced meanwhile.
+fn program() -> PathBuf {
+    std::env::current_exe()
+        .ok()
+        .filter(|path| path.exists())
+        .unwrap_or_else(|| "/proc/self/exe".into())
 }
 
 fn open_log() -> Result<(File, String), Failure> {

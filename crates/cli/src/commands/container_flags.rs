@@ -46,10 +46,10 @@ pub struct ContainerFlags {
     #[arg(long, value_name = "string")]
     pub cidfile: Option<String>,
     /// CPU count (Windows only)
-    #[arg(long, value_name = "int", value_parser = values::go_int)]
+    #[arg(long, value_name = "int", value_parser = values::go_int, hide = true)]
     pub cpu_count: Option<i64>,
     /// CPU percent (Windows only)
-    #[arg(long, value_name = "int", value_parser = values::go_int)]
+    #[arg(long, value_name = "int", value_parser = values::go_int, hide = true)]
     pub cpu_percent: Option<i64>,
     /// Limit CPU CFS (Completely Fair Scheduler) period
     #[arg(long, value_name = "int", value_parser = values::go_int)]
@@ -151,10 +151,10 @@ pub struct ContainerFlags {
     #[arg(short = 'i', long)]
     pub interactive: bool,
     /// Maximum IO bandwidth limit for the system drive (Windows only)
-    #[arg(long, value_name = "bytes", value_parser = values::bytes)]
+    #[arg(long, value_name = "bytes", value_parser = values::bytes, hide = true)]
     pub io_maxbandwidth: Option<i64>,
     /// Maximum IOps limit for the system drive (Windows only)
-    #[arg(long, value_name = "uint", value_parser = values::uint)]
+    #[arg(long, value_name = "uint", value_parser = values::uint, hide = true)]
     pub io_maxiops: Option<u64>,
     /// IPv4 address (e.g., 172.30.100.104)
     #[arg(long, value_name = "string")]

@@ -37,12 +37,12 @@ impl Run for Events {
         let since = self
             .since
             .as_deref()
-            .map(|text| timestamp("since", text))
+            .map(|text| timestamp("", text))
             .transpose()?;
         let until = self
             .until
             .as_deref()
-            .map(|text| timestamp("until", text))
+            .map(|text| timestamp("", text))
             .transpose()?;
         let query = Query::new("/events")
             .set_some("since", since)

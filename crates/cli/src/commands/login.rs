@@ -75,7 +75,9 @@ impl Login {
             return Ok((self.username.clone(), self.password.clone()));
         }
         if self.username.as_deref().unwrap_or("").is_empty() {
-            return Err(Failure::new("username is empty"));
+            return Err(Failure::new(
+                "the --password-stdin option requires --username to be set",
+            ));
         }
         let mut text = String::new();
         std::io::stdin().take(1 << 20).read_to_string(&mut text)?;

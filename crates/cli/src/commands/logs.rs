@@ -70,11 +70,16 @@ impl Run for Logs {
     }
 }
 
-/// A time as the API takes it, from an absolute time or a span before now.
+/// A time as the API takes it, from an absolute time or a span before now. `flag` is named in the error, unless it is empty.
 pub fn timestamp(flag: &str, text: &str) -> Result<String, String> {
     let invalid = || {
+        let prefix = if flag.is_empty() {
+            String::new()
+        } else {
+            format!("invalid value for \"{flag}\": ")
+        };
         format!(
-            "invalid value for \"{flag}\": failed to parse value as time or duration: {}",
+            "{prefix}failed to parse value as time or duration: {}",
             crate::go::strconv::quote(text)
         )
     };

@@ -57,15 +57,29 @@ pub struct StopFlags {
     #[arg(short = 's', long, value_name = "string")]
     signal: Option<String>,
     /// Seconds to wait before killing the container
-    #[arg(short = 't', long, alias = "time", value_name = "int", value_parser = values::go_int)]
+    #[arg(short = 't', long, value_name = "int", value_parser = values::go_int)]
     timeout: Option<i64>,
+    /// Seconds to wait before killing the container (deprecated)
+    #[arg(long, value_name = "int", value_parser = values::go_int, hide = true)]
+    time: Option<i64>,
 }
 
 impl StopFlags {
     fn apply(&self, query: Query) -> Query {
+        let seconds = self
+            .timeout
+            .or(self.time)
+            .map(|seconds| seconds.to_string());
         query
             .set_some("signal", self.signal.as_deref())
-            .set_some("t", self.timeout.map(|seconds| seconds.to_string()))
+            .set_some("t", seconds)
+    }
+
+    fn note(&self, cli: &Cli) -> Result<(), Failure> {
+        match self.time {
+            Some(_) => cli.line("Flag --time has been deprecated, use --timeout instead"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -79,6 +93,7 @@ pub struct Stop {
 
 impl Run for Stop {
     async fn run(self, cli: &Cli) -> Outcome {
+        self.flags.note(cli)?;
         post_each(cli, &self.args, "stop", |query| self.flags.apply(query)).await
     }
 }
@@ -93,6 +108,7 @@ pub struct Restart {
 
 impl Run for Restart {
     async fn run(self, cli: &Cli) -> Outcome {
+        self.flags.note(cli)?;
         post_each(cli, &self.args, "restart", |query| self.flags.apply(query)).await
     }
 }

@@ -145,7 +145,7 @@ pub fn check_output(path: &str) -> Result<(), String> {
     }
     match std::fs::symlink_metadata(path) {
         Ok(found) if !(found.is_file() || found.is_dir() || found.is_symlink()) => Err(format!(
-            "invalid output path: \"{path}\" must be a directory or a regular file"
+            "invalid output path: \"{path}\" must be a directory or a regular file: got a device"
         )),
         _ => Ok(()),
     }
