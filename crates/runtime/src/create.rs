@@ -422,10 +422,10 @@ impl Parent<'_> {
             idmap::write(pid, maps, rootless)?;
             go()?;
         }
-        self.cgroup
-            .attach(pid, born_unified)
+        let attached = self.cgroup.attach(pid, born_unified);
+        attached
+            .and_then(|()| self.move_links())
             .or_else(|e| self.init_gone(e))?;
-        self.move_links()?;
         go()?;
         let (start_time, _) = birth(pid)?.unwrap_or((0, true));
         self.record.pid = pid;

@@ -1,4 +1,5 @@
-//! What can go wrong, as data: operation, object, cause. Exit codes and user sentences are the callers'.
+//! What can go wrong, as data: operation, object, cause. An error prints its cause and does not expose it as a
+//! source besides, so that no chain says it twice. Exit codes and user sentences are the callers'.
 
 use std::path::PathBuf;
 
@@ -14,13 +15,12 @@ pub enum Error {
     #[error("{}", problems(.0))]
     Invalid(Vec<Problem>),
     /// The configuration is not JSON of the right shape.
-    #[error("{path}: {source}")]
+    #[error("{path}: {cause}")]
     Parse {
         /// The file.
         path: PathBuf,
         /// Where and why.
-        #[source]
-        source: serde_json::Error,
+        cause: serde_json::Error,
     },
     /// The container's name is no name.
     #[error("invalid container id: {0:?}")]
@@ -51,18 +51,17 @@ pub enum Error {
         how: String,
     },
     /// A system call failed.
-    #[error("{operation} {}: {source}", object.display())]
+    #[error("{operation} {}: {cause}", object.display())]
     Io {
         /// What was tried.
         operation: &'static str,
         /// On what.
         object: PathBuf,
         /// The kernel's answer.
-        #[source]
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A cgroup setting was refused.
-    #[error("{field}: cannot write {value:?} to {}: {source}", file.display())]
+    #[error("{field}: cannot write {value:?} to {}: {cause}", file.display())]
     Limit {
         /// The field of the specification.
         field: &'static str,
@@ -71,8 +70,7 @@ pub enum Error {
         /// What was written.
         value: String,
         /// The kernel's answer.
-        #[source]
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The host lacks what the specification asks for.
     #[error("{field}: {reason}")]
@@ -207,7 +205,7 @@ impl<T, E: Into<std::io::Error>> Context<T> for std::result::Result<T, E> {
         self.map_err(|e| Error::Io {
             operation,
             object: object.into(),
-            source: e.into(),
+            cause: e.into(),
         })
     }
 }

@@ -104,7 +104,7 @@ impl StateDir {
         let text = serde_json::to_vec(record).map_err(|e| Error::Io {
             operation: "encode",
             object: file.clone(),
-            source: e.into(),
+            cause: e.into(),
         })?;
         // Whole or not at all, for those who list containers meanwhile.
         let new = self.path.join("state.json.new");
@@ -124,7 +124,7 @@ impl StateDir {
                 .read_to_end(&mut text),
         }
         .on("read", &file)?;
-        serde_json::from_slice(&text).map_err(|source| Error::Parse { path: file, source })
+        serde_json::from_slice(&text).map_err(|cause| Error::Parse { path: file, cause })
     }
 
     pub(crate) fn write_filter(&self, filter: &[u8]) -> Result<()> {

@@ -439,7 +439,7 @@ fn put(directory: &Path, file: &str, value: &str, field: &'static str) -> Result
                 field,
                 file,
                 value: value.to_owned(),
-                source,
+                cause: source,
             }
         }
     })

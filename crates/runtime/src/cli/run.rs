@@ -23,7 +23,7 @@ pub(super) fn read_spec(bundle: &Path) -> anyhow::Result<Spec> {
     let file = std::fs::File::open(&path).with_context(|| format!("open {}", path.display()))?;
     file.take(CONFIG_MAX).read_to_end(&mut text)?;
     let spec = serde_json::from_slice(&text);
-    Ok(spec.map_err(|source| Error::Parse { path, source })?)
+    Ok(spec.map_err(|cause| Error::Parse { path, cause })?)
 }
 
 pub(super) fn create(global: &Global, args: &Create) -> anyhow::Result<i32> {

@@ -3,5 +3,6 @@
 mod common;
 mod engines;
 mod escapes;
+mod fields;
 mod lifecycle;
 mod userns;
