@@ -115,7 +115,10 @@ fn check(record: &ContainerRecord, change: impl FnOnce(&mut Inputs<'_>), expecte
 
 #[test]
 fn a_default_container() {
-    check(&record(), |_| (), expect![[r#"
+    check(
+        &record(),
+        |_| (),
+        expect![[r#"
         args ["nginx", "-g", "daemon off;"]
         env ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME=0123456789ab", "A=1", "HOME=/root"]
         cwd /
@@ -134,7 +137,8 @@ fn a_default_container() {
         mount /etc/hosts bind rbind,rprivate
         propagation None masked 12
         resources {}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -27,6 +27,7 @@ pub const CASES: &[Case] = &[
     case!(copies_files),
     case!(stats_and_top),
     case!(events_tell),
+    case!(many_at_once),
 ];
 
 async fn runs_and_logs() {
@@ -728,4 +729,62 @@ async fn events_tell() {
     ];
     assert_eq!(seen, expected);
     fixture.finish().await;
+}
+
+async fn many_at_once() {
+    let fixture = std::sync::Arc::new(Fixture::new().await);
+    let begun = std::time::Instant::now();
+    let mut clients = Vec::new();
+    for client in 0..8 {
+        let fixture = fixture.clone();
+        clients.push(tokio::spawn(async move {
+            for round in 0..4 {
+                let mut request = Fixture::sh("echo $HOSTNAME; exec sleep 1000");
+                request
+                    .host_config
+                    .port_bindings
+                    .insert("80/tcp".to_owned(), Some(vec![Default::default()]));
+                let id = fixture
+                    .run(&format!("many-{client}-{round}"), request)
+                    .await;
+                let wait = fixture
+                    .engine
+                    .containers
+                    .wait(&id, WaitCondition::Removed)
+                    .await
+                    .unwrap();
+                match round % 3 {
+                    0 => fixture.engine.containers.kill(&id, None).await.unwrap(),
+                    1 => fixture
+                        .engine
+                        .containers
+                        .stop(&id, None, Some(0))
+                        .await
+                        .unwrap(),
+                    _ => fixture
+                        .engine
+                        .containers
+                        .restart(&id, None, Some(0))
+                        .await
+                        .unwrap(),
+                }
+                fixture.remove(&id).await;
+                tokio::time::timeout(Duration::from_secs(30), wait)
+                    .await
+                    .expect("it is gone")
+                    .unwrap();
+            }
+        }));
+    }
+    for client in clients {
+        client.await.unwrap();
+    }
+    println!(
+        "    32 containers, 8 at a time: {} ms",
+        begun.elapsed().as_millis()
+    );
+    std::sync::Arc::into_inner(fixture)
+        .expect("no other user")
+        .finish()
+        .await;
 }
