@@ -130,6 +130,7 @@ pub trait Snapshotter: Send + Sync {
     /// `DriverStatus` of `docker info`.
     fn status(&self) -> Vec<(String, String)>;
 
-    /// Removes directories without a row and rows without a directory, as a crash leaves them. Returns how many.
+    /// Removes directories without a row and rows without a directory, as a crash leaves them. Returns how many. Only for
+    /// the start, when nothing is in progress: a snapshot that is being made has no row yet.
     fn sweep(&self) -> Result<usize>;
 }
