@@ -6,6 +6,7 @@
 mod change;
 mod end;
 mod failure;
+mod links;
 mod live;
 mod net;
 mod prepare;

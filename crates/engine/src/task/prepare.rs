@@ -192,7 +192,7 @@ pub(super) fn bundle(
         seccomp,
         cgroups_path: cgroups_path(world, record),
         init: init_program(world, record)?,
-        link_env: Vec::new(),
+        link_env: super::links::environment(world, record),
         default_shm_size: world.options.default_shm_size,
         default_ulimits: &world.options.default_ulimits,
     };
