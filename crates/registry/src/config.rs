@@ -149,6 +149,10 @@ pub struct Config {
     #[arg(long, env = "HULL_REGISTRY_PROXY_TTL", default_value = "60s", value_parser = duration, value_name = "TIME")]
     pub proxy_ttl: Duration,
 
+    /// How long a cached manifest that nobody asks for is kept; 0 keeps it for good
+    #[arg(long, env = "HULL_REGISTRY_PROXY_KEEP", default_value = "168h", value_parser = duration, value_name = "TIME")]
+    pub proxy_keep: Duration,
+
     /// Collect garbage this often; with 0 only when SIGUSR1 asks for it
     #[arg(long, env = "HULL_REGISTRY_GC_INTERVAL", default_value = "1h", value_parser = duration, value_name = "TIME")]
     pub gc_interval: Duration,

@@ -46,6 +46,11 @@ fn gc_options(config: &Config) -> GcOptions {
         grace: config.gc_grace,
         upload_age_max: config.upload_age,
         untagged: config.gc_untagged,
+        unused: config
+            .proxy
+            .as_ref()
+            .and(Some(config.proxy_keep))
+            .filter(|keep| !keep.is_zero()),
     }
 }
 

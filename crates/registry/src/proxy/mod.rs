@@ -53,6 +53,9 @@ impl Proxy {
     /// A manifest, from here where that is right, otherwise from upstream.
     pub async fn manifest(&self, name: &Name, reference: &Reference) -> Result<StoredManifest> {
         let cached = self.storage.manifest(name, reference);
+        if let Ok(cached) = &cached {
+            self.storage.use_manifest(name, &cached.digest);
+        }
         match reference {
             Reference::Digest(digest) => match cached {
                 Err(Error::ManifestUnknown(_)) => {

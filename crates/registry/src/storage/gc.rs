@@ -23,6 +23,8 @@ pub struct GcOptions {
     pub upload_age_max: Duration,
     /// Also removes manifests that have no tag, are in no index and refer to no manifest that is kept.
     pub untagged: bool,
+    /// Also removes manifests that nobody asked for in this long (see [`Storage::use_manifest`]): for a cache.
+    pub unused: Option<Duration>,
 }
 
 impl Default for GcOptions {
@@ -31,6 +33,7 @@ impl Default for GcOptions {
             grace: Duration::from_secs(24 * 3600),
             upload_age_max: Duration::from_secs(7 * 24 * 3600),
             untagged: false,
+            unused: None,
         }
     }
 }
@@ -38,7 +41,7 @@ impl Default for GcOptions {
 /// What was collected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GcReport {
-    /// Manifests without a tag.
+    /// Manifests without a tag, or that nobody used.
     pub manifests: u64,
     /// Blobs taken from a repository.
     pub links: u64,
@@ -101,6 +104,10 @@ impl Storage {
         let dir = self.repository(name);
         let mut manifests = Vec::new();
         for digest in list::digests(&dir.join("_manifests"))? {
+            if self.remove_unused(name, &digest, options)? {
+                report.manifests += 1;
+                continue;
+            }
             let needs = self.read_needs(&digest)?;
             manifests.push((digest, needs));
         }
@@ -129,6 +136,19 @@ impl Storage {
         self.sweep_referrers(&dir, name)?;
         self.sweep_uploads(&dir, options, report)?;
         sweep_partials(&dir, options)
+    }
+
+    fn remove_unused(&self, name: &Name, digest: &Digest, options: &GcOptions) -> Result<bool> {
+        let Some(unused) = options.unused else {
+            return Ok(false);
+        };
+        if !is_old(&self.manifest_link(name, digest), unused) {
+            return Ok(false);
+        }
+        let removed = self
+            .gate
+            .unless_pinned(digest, || self.remove_manifest(name, digest))?;
+        Ok(removed.is_some())
     }
 
     /// What a manifest needs and its subject; nothing when its bytes are gone. Any other failure ends the collection:

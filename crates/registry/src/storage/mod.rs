@@ -39,8 +39,8 @@ pub use list::{Page, Referrers};
 pub use manifests::{Pushed, StoredManifest};
 pub use uploads::{Upload, UploadStatus};
 
-/// A blob whose link was not touched for this long is touched when a pusher asks for it, so that the collection leaves
-/// it alone until the manifest arrives.
+/// A link that was not touched for this long is touched when it is used: a blob's when a pusher asks for it, so that the
+/// collection leaves it alone until the manifest arrives; a cached manifest's when it is pulled.
 const TOUCH_AFTER: Duration = Duration::from_secs(600);
 
 /// A registry's files.
@@ -124,19 +124,22 @@ impl Storage {
             Err(error) if files::is_missing(&error) => return Err(unknown()),
             Err(error) => return Err(Error::io("stat", path)(error)),
         };
-        let age = metadata
-            .modified()
-            .ok()
-            .and_then(|time| time.elapsed().ok());
-        if age.is_some_and(|age| age > TOUCH_AFTER) {
+        if is_to_be_touched(&metadata) {
             let _entered = self.gate.enter([digest.clone()]);
-            // A read-only disk has no collection either.
-            let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+            touch(&path);
         }
         self.content.size(digest).map_err(|error| match error {
             hull_store::Error::BlobNotFound(_) => unknown(),
             error => error.into(),
         })
+    }
+
+    /// Notes that a cached manifest was asked for, so that it stays in the cache.
+    pub fn use_manifest(&self, name: &Name, digest: &Digest) {
+        let path = self.manifest_link(name, digest);
+        if fs::metadata(&path).is_ok_and(|metadata| is_to_be_touched(&metadata)) {
+            touch(&path);
+        }
     }
 
     /// Opens a blob of a repository; the file and its length.
@@ -185,6 +188,19 @@ impl Storage {
             .then_some(())
             .ok_or_else(|| Error::BlobUnknown(digest.clone()))
     }
+}
+
+fn is_to_be_touched(metadata: &fs::Metadata) -> bool {
+    let age = metadata
+        .modified()
+        .ok()
+        .and_then(|time| time.elapsed().ok());
+    age.is_some_and(|age| age > TOUCH_AFTER)
+}
+
+/// Makes a file young. It may be gone, or the disk read-only: then nothing is collected either.
+fn touch(path: &Path) {
+    let _ = File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
 }
 
 fn link(mut path: PathBuf, kind: &str, digest: &Digest) -> PathBuf {

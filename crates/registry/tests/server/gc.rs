@@ -19,6 +19,7 @@ const AT_ONCE: GcOptions = GcOptions {
     grace: Duration::ZERO,
     upload_age_max: Duration::ZERO,
     untagged: false,
+    unused: None,
 };
 
 fn name(text: &str) -> Name {
@@ -134,6 +135,40 @@ fn untagged_manifests_go_only_when_asked() {
         .manifest(&repository, &Reference::Digest(new))
         .expect("stays");
     assert!(!storage.content().has(&Digest::sha256_of(b"old")));
+}
+
+#[test]
+fn a_cache_forgets_what_nobody_uses() {
+    let (temp, storage) = open();
+    let repository = name("r");
+    let old = push_image(&storage, &repository, &tagged("old"), b"old").expect("push");
+    let used = push_image(&storage, &repository, &tagged("used"), b"used").expect("push");
+    for digest in [&old, &used] {
+        let link = temp
+            .join("root/repositories/r/_manifests/sha256")
+            .join(digest.hex());
+        let long_ago = std::time::SystemTime::now() - Duration::from_secs(100_000);
+        std::fs::File::open(link)
+            .and_then(|file| file.set_modified(long_ago))
+            .expect("age");
+    }
+    storage.use_manifest(&repository, &used);
+    let unused = Some(Duration::from_secs(50_000));
+    let report = storage
+        .collect_garbage(&GcOptions { unused, ..AT_ONCE })
+        .expect("collect");
+    assert_eq!(report.manifests, 1);
+    assert!(storage.manifest(&repository, &tagged("old")).is_err());
+    storage.collect_garbage(&AT_ONCE).expect("collect");
+    assert!(!storage.content().has(&Digest::sha256_of(b"old")));
+    storage
+        .manifest(&repository, &tagged("used"))
+        .expect("stays");
+    assert!(
+        storage
+            .open_blob(&repository, &Digest::sha256_of(b"used"))
+            .is_ok()
+    );
 }
 
 /// Collects as fast as it can, sparing nothing for its age, while images are pushed: a push may be told that a blob is missing (and
