@@ -45,7 +45,7 @@ pub fn head_start(agent: &str) -> Duration {
     ];
     match reads_on.iter().any(|name| agent.starts_with(name)) {
         true => Duration::ZERO,
-        false => Duration::from_millis(25),
+        false => Duration::from_millis(50),
     }
 }
 

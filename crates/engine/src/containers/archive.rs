@@ -37,9 +37,46 @@ pub(super) async fn changes(world: &Arc<World>, id: &str) -> Result<Vec<Filesyst
                 ChangeKind::Deleted => 2,
             },
         };
-        Ok(changes.into_iter().map(shown).collect())
+        Ok(without_mount_points(
+            changes.into_iter().map(shown).collect(),
+        ))
     })
     .await
+}
+
+/// What the runtime makes in the container's layer only to mount on. Docker keeps these in a layer of their own, so they are
+/// no changes there.
+const MOUNT_POINTS: &[&str] = &[
+    "/.dockerenv",
+    "/dev/console",
+    "/dev/mqueue",
+    "/dev/pts",
+    "/dev/shm",
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/mtab",
+    "/etc/resolv.conf",
+    "/proc",
+    "/sys",
+];
+
+fn without_mount_points(changes: Vec<FilesystemChange>) -> Vec<FilesystemChange> {
+    let hidden = |change: &FilesystemChange| {
+        change.kind == 1 && MOUNT_POINTS.contains(&change.path.as_str())
+    };
+    let (made, mut kept): (Vec<_>, Vec<_>) = changes.into_iter().partition(hidden);
+    for directory in ["/dev", "/etc"] {
+        let below = |change: &FilesystemChange| {
+            change
+                .path
+                .strip_prefix(directory)
+                .is_some_and(|rest| rest.starts_with('/'))
+        };
+        if made.iter().any(below) && !kept.iter().any(below) {
+            kept.retain(|change| change.path != directory || change.kind == 2);
+        }
+    }
+    kept
 }
 
 /// A place in a container: a root that can be opened beneath, and the path from there.
@@ -300,4 +337,34 @@ fn owner(world: &World, view: &View) -> Result<(u32, u32)> {
     let user =
         crate::spec::resolve_user(&view.record.config.user, &[], &rootfs::user_files(&mounts)?)?;
     Ok((user.uid, user.gid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_are_no_changes() {
+        let change = |path: &str, kind| FilesystemChange {
+            path: path.into(),
+            kind,
+        };
+        let only_mounts = vec![
+            change("/etc", 0),
+            change("/etc/resolv.conf", 1),
+            change("/test", 1),
+        ];
+        assert_eq!(without_mount_points(only_mounts), [change("/test", 1)]);
+        let also_own = vec![
+            change("/etc", 0),
+            change("/etc/hosts", 1),
+            change("/etc/mine", 1),
+        ];
+        assert_eq!(
+            without_mount_points(also_own),
+            [change("/etc", 0), change("/etc/mine", 1)]
+        );
+        let of_the_image = vec![change("/etc", 0), change("/etc/hosts", 0)];
+        assert_eq!(without_mount_points(of_the_image.clone()), of_the_image);
+    }
 }
