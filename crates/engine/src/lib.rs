@@ -113,7 +113,17 @@ impl Engine {
             restore::stop_all(&self.world).await?;
         }
         restore::leave_all(&self.world).await?;
-        blocking(&self.world, |world| Ok(world.db.checkpoint()?)).await
+        blocking(&self.world, |world| {
+            // Containers that run on need their rules; without any, nothing of this daemon is left in the firewall.
+            let running = world.registry.views();
+            let firewall = match running.iter().any(|view| view.state.phase.live().is_some()) {
+                true => Ok(()),
+                false => world.plane.host.remove_firewall().map_err(Error::from),
+            };
+            let checkpoint = world.db.checkpoint().map_err(Error::from);
+            firewall.and(checkpoint)
+        })
+        .await
     }
 }
 
