@@ -62,7 +62,7 @@ pub fn run(args: &Args) -> Result<()> {
         eprintln!("--- the daemon's log\n{}", hull.daemon_log());
     }
     done.and(stopped)?;
-    println!("Nothing is left behind. Next: target/release/hull --help");
+    println!("No process, mount, link or file is left. Next: target/release/hull --help");
     Ok(())
 }
 
