@@ -47,8 +47,15 @@ pub fn evaluate(profile: &oci::Seccomp, native: Arch, data: &SeccompData) -> Res
     let newest = profile
         .syscalls
         .iter()
-        .flat_map(|syscall| &syscall.names)
-        .filter_map(|name| syscalls::number(arch, name))
+        .flat_map(|syscall| syscall.names.iter().map(move |name| (syscall, name)))
+        .flat_map(|(syscall, name)| {
+            let inside = arch == Arch::X86 && syscall.args.is_empty();
+            let through = multiplexed(name)
+                .filter(|_| inside)
+                .map(|(number, _)| number);
+            [syscalls::number(arch, name), through]
+        })
+        .flatten()
         .max();
     // -1 on x86_64 counts as a number of x86_64, the greatest.
     let newer =

@@ -175,9 +175,13 @@ fn add(
             }
             if table.arch == Arch::X86
                 && syscall.args.is_empty()
-                && value != default
                 && let Some((number, operation)) = multiplexed(name)
             {
+                // The profile speaks of the multiplexer too: the call that asks for another operation is not a newer one.
+                table.newest = table.newest.max(Some(number));
+                if value == default {
+                    continue;
+                }
                 let condition = Condition {
                     index: 0,
                     operator: Operator::Equal(operation),

@@ -306,6 +306,20 @@ fn rules_of_one_call() {
         (ALLOW, errno(1)),
         "socket through socketcall"
     );
+    let semop = profile(
+        Action::Errno,
+        &[Arch::X86],
+        vec![rule(&["read", "semop"], Action::Allow, vec![])],
+    );
+    let ipc = |number, operation| {
+        let data = call(Arch::X86, number, [operation, 0, 0, 0, 0, 0]);
+        answer(&semop, Arch::X86_64, &data)
+    };
+    assert_eq!(
+        (ipc(117, 1), ipc(117, 2), ipc(118, 1)),
+        (ALLOW, errno(1), errno(38)),
+        "a name inside ipc makes ipc known, and what comes after it newer"
+    );
 }
 
 fn refusal(profile: &oci::Seccomp, expected: Expect) {
@@ -540,7 +554,7 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(4000))]
 
     #[test]
     fn programs_say_what_profiles_say(profile in any_profile(), native in proptest::sample::select(vec![Arch::X86_64, Arch::Aarch64]),
