@@ -29,6 +29,9 @@ const LINGER: Duration = Duration::from_secs(10);
 const CLIENTS_MAX: usize = 1024;
 /// Read at once from a pipe or socket, in bytes: a pipe's default capacity.
 const READ_BYTES: usize = 64 << 10;
+/// Read at most from each output of a process that has ended, in bytes: as much as a pipe can hold (`fs.pipe-max-size`, pipe(7)),
+/// so all that the process itself had written.
+const DRAIN_BYTES_MAX: usize = 1 << 20;
 
 /// One container's monitor.
 pub struct Monitor {
@@ -343,15 +346,26 @@ impl Monitor {
         }
     }
 
-    /// Everything a process has written, once it has ended. A pipe that another process still holds open ends here.
+    /// Everything a process has written, once it has ended. A pipe that another process still holds open ends here,
+    /// however fast that one writes.
     fn drain(&mut self, exec: Option<&str>) {
         let mut buffer = std::mem::take(&mut self.buffer);
+        let mut left = DRAIN_BYTES_MAX;
         while let Some(process) = self.process(exec)
             && let Some(last) = process.streams.outputs.len().checked_sub(1)
         {
-            let (stream, reading) = process.streams.read(last, &mut buffer);
+            let (stream, reading) = match left {
+                0 => (process.streams.outputs[last].stream, Reading::Nothing),
+                _ => process.streams.read(last, &mut buffer),
+            };
+            if !matches!(reading, Reading::Bytes(_)) {
+                left = DRAIN_BYTES_MAX;
+            }
             match reading {
-                Reading::Bytes(count) => self.output(exec, stream, &buffer[..count]),
+                Reading::Bytes(count) => {
+                    left = left.saturating_sub(count);
+                    self.output(exec, stream, &buffer[..count]);
+                }
                 Reading::Ended => self.output_ended(exec, stream),
                 Reading::Nothing => {
                     self.output_ended(exec, stream);
