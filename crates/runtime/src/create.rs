@@ -49,7 +49,7 @@ pub fn create(mut options: CreateOptions<'_>) -> Result<Created> {
     if let Some(filter) = &prepared.filter {
         dir.write_filter(&seccomp::to_bytes(&filter.instructions))?;
     }
-    let kit = kit(&mut options, &prepared, &dir)?;
+    let kit = kit(&mut options, &prepared, &cgroup, &dir)?;
     let mut record = record(&options, &prepared, &cgroup);
     let (ours, theirs) = wire::pair().on("make", "socket pair")?;
     let (child, born_unified) = birth_of(&prepared.plan, &cgroup, &kit, &ours, theirs)?;
@@ -196,7 +196,12 @@ fn make_cgroup(
     }
 }
 
-fn kit(options: &mut CreateOptions<'_>, prepared: &Prepared, dir: &StateDir) -> Result<Kit> {
+fn kit(
+    options: &mut CreateOptions<'_>,
+    prepared: &Prepared,
+    cgroup: &CgroupPaths,
+    dir: &StateDir,
+) -> Result<Kit> {
     let plan = &prepared.plan;
     let (root, sources) = if plan.open_in_init {
         (None, Vec::new())
@@ -243,6 +248,7 @@ fn kit(options: &mut CreateOptions<'_>, prepared: &Prepared, dir: &StateDir) -> 
             .unwrap_or_default(),
         listener: listener(prepared)?,
         start,
+        cgroups: cgroup.open_tasks()?,
         target: None,
         state,
     })
@@ -422,7 +428,10 @@ impl Parent<'_> {
             idmap::write(pid, maps, rootless)?;
             go()?;
         }
-        let attached = self.cgroup.attach(pid, born_unified);
+        let attached = match born_unified {
+            true => Ok(()),
+            false => self.cgroup.attach_unified(pid),
+        };
         attached
             .and_then(|()| self.move_links())
             .or_else(|e| self.init_gone(e))?;

@@ -31,11 +31,12 @@ pub fn exec(mut options: ExecOptions<'_>) -> Result<Execed> {
     check_status(record.status(&dir)?, options.ignore_paused)?;
     let facts = HostFacts::probe()?;
     let plan = exec_plan(&options, &record, &facts)?;
-    let kit = exec_kit(&mut options, &record, &dir, &plan, target)?;
     let cgroup = match &options.sub_cgroup {
         Some(below) => record.cgroup.below(below),
         None => record.cgroup.clone(),
     };
+    let mut kit = exec_kit(&mut options, &record, &dir, &plan, target)?;
+    kit.cgroups = cgroup.open_tasks()?;
     let (ours, theirs) = wire::pair().on("make", "socket pair")?;
     let target = kit
         .target
@@ -62,9 +63,11 @@ pub fn exec(mut options: ExecOptions<'_>) -> Result<Execed> {
         oom_score_adj: options.process.oom_score_adj,
     };
     let (child, born) = spawn_in_cgroup(&mut birth, &plan, &kit, &ours, theirs)?;
-    let conversation = cgroup
-        .attach(child.pid, born)
-        .and_then(|()| converse(&ours, &child, &plan));
+    let attached = match born {
+        true => Ok(()),
+        false => cgroup.attach_unified(child.pid),
+    };
+    let conversation = attached.and_then(|()| converse(&ours, &child, &plan));
     let written = conversation.and_then(|console| {
         if let Some(path) = options.pid_file {
             write_pid_file(path, child.pid)?;
@@ -168,6 +171,7 @@ fn exec_kit(
         filter,
         listener: None,
         start: None,
+        cgroups: Vec::new(),
         target: Some(target),
         state: record.state(Status::Running),
     })

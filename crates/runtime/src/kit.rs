@@ -32,6 +32,8 @@ pub(crate) struct Kit {
     pub listener: Option<(OwnedFd, Option<String>)>,
     /// Listening socket by which another process starts the container.
     pub start: Option<OwnedFd>,
+    /// The `tasks` files of its v1 cgroups.
+    pub cgroups: Vec<(PathBuf, OwnedFd)>,
     /// The container's init, for exec.
     pub target: Option<OwnedFd>,
     /// The state that hooks get; init fills in its pid.

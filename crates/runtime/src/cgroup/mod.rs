@@ -13,10 +13,12 @@ mod v2;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hull_oci::runtime::Resources;
+use rustix::fs::{Mode as FileMode, OFlags};
 
 use crate::error::Context;
 use crate::options::CgroupManager;
@@ -192,17 +194,34 @@ impl CgroupPaths {
         }
     }
 
-    /// Moves a process in. `born_unified`: it is in the cgroup2 directory already.
+    /// Moves a process into the cgroup2 directory, when it could not be born there.
     ///
     /// # Errors
-    /// `EBUSY`, `ENOSPC` (a full cpuset) and the like.
-    pub fn attach(&self, pid: i32, born_unified: bool) -> Result<()> {
-        let unified = self.unified.as_ref().filter(|_| !born_unified);
-        for path in self.v1.values().chain(unified) {
-            let file = path.join("cgroup.procs");
-            fs::write(&file, pid.to_string()).on("write", file)?;
-        }
-        Ok(())
+    /// `EBUSY` and the like.
+    pub fn attach_unified(&self, pid: i32) -> Result<()> {
+        let Some(path) = &self.unified else {
+            return Ok(());
+        };
+        let file = path.join("cgroup.procs");
+        fs::write(&file, pid.to_string()).on("write", file)
+    }
+
+    /// The `tasks` files of the v1 directories, for a process of one thread that moves itself in by writing `0` to each.
+    ///
+    /// Moving another process, or a whole thread group, takes the kernel's `cgroup_threadgroup_rwsem` for writing, and the first to do so
+    /// waits for an RCU grace period: 3 to 15 ms. A thread that moves itself alone does not (`cgroup_procs_write_start`, Linux 5.6). Who may
+    /// write was decided when the file was opened, so the descriptors work in any user namespace.
+    ///
+    /// # Errors
+    /// When a file cannot be opened.
+    pub(crate) fn open_tasks(&self) -> Result<Vec<(PathBuf, OwnedFd)>> {
+        let open = |directory: &PathBuf| {
+            let file = directory.join("tasks");
+            let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+            let fd = rustix::fs::open(&file, flags, FileMode::empty()).on("open", &file)?;
+            Ok((file, fd))
+        };
+        self.v1.values().map(open).collect()
     }
 
     /// A directory that has every process of the container: for freezing, killing and listing.

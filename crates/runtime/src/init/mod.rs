@@ -151,6 +151,10 @@ impl Init<'_> {
             Step::TimeNamespace(offsets) => time_namespace(offsets),
             Step::HostPropagation(change) => filesystem::host_propagation(*change),
             Step::AttachRoot { point, shared } => self.attach_root(point, *shared),
+            Step::JoinCgroups => self.kit.cgroups.iter().try_for_each(|(file, tasks)| {
+                rustix::io::write(tasks, b"0").at(file)?;
+                Ok(())
+            }),
             Step::AwaitCgroup => {
                 self.pid = wire::await_go(self.sync.as_fd())?;
                 Ok(())

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use hull_oci::runtime::{HookKind, Linux, Mount, Namespace, NamespaceType, Process, Spec};
 use hull_sys::clone;
 
+use crate::cgroup::Mode as CgroupMode;
 use crate::facts::HostFacts;
 use crate::mount_options;
 use crate::{Error, Problem, Result};
@@ -131,9 +132,11 @@ pub fn plan_exec(
         facts,
         options,
         sources: Vec::new(),
-        steps: vec![Step::Undumpable, Step::Session, Step::AwaitCgroup],
+        steps: vec![Step::Undumpable, Step::Session],
         problems: Vec::new(),
     };
+    b.join_cgroups();
+    b.steps.push(Step::AwaitCgroup);
     b.early_writes(process);
     let rest = namespaces & !(clone::CLONE_NEWUSER | clone::CLONE_NEWPID);
     b.steps.push(Step::Enter(rest));
@@ -278,9 +281,17 @@ impl Builder<'_> {
         }
     }
 
+    /// First of all, so that what init uses from here on is the container's.
+    fn join_cgroups(&mut self) {
+        if self.facts.cgroup.mode() != CgroupMode::V2 {
+            self.steps.push(Step::JoinCgroups);
+        }
+    }
+
     fn before_mounts(&mut self, process: &Process) {
         let new_user = self.makes(NamespaceType::User);
         let shared = self.namespaces_are_shared();
+        self.join_cgroups();
         // Files of a process that is not dumpable belong to the host's root, also its uid_map.
         if shared && !new_user {
             self.steps.push(Step::Undumpable);

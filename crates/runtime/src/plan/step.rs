@@ -234,7 +234,9 @@ pub enum Step {
         /// The host's mounts are left shared.
         shared: bool,
     },
-    /// Wait until the caller has put init into its cgroups.
+    /// Move into the v1 cgroups that the caller has opened.
+    JoinCgroups,
+    /// Wait until the caller has done its part: cgroup2, where init could not be born there, and network devices.
     AwaitCgroup,
     /// A cgroup namespace.
     CgroupNamespace,
@@ -423,7 +425,7 @@ impl Step {
             Self::TimeNamespace(_) => "time namespace",
             Self::HostPropagation(_) => "mount propagation",
             Self::AttachRoot { .. } => "attach root",
-            Self::AwaitCgroup => "cgroup",
+            Self::JoinCgroups | Self::AwaitCgroup => "cgroup",
             Self::CgroupNamespace => "cgroup namespace",
             Self::Mount(_) => "mount",
             Self::Devices { .. } => "device",

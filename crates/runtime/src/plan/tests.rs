@@ -190,6 +190,7 @@ fn the_root_as_an_overlay_and_cgroup_v1() {
         expect![[r#"
             clone 0x20000
             root Some(Filesystem { fstype: "overlay", source: Some("overlay"), options: ["lowerdir+=/l", "upperdir=/u", "workdir=/w"] })
+            JoinCgroups
             Undumpable
             Session
             OpenProc
