@@ -25,17 +25,16 @@ impl Images {
         let lease = Lease::new(self)?;
         let mut config = new_config(options, parent.as_ref());
         let mut layers = match &parent {
-            Some(parent) => self.layers_of(parent)?,
+            Some(parent) => {
+                let (_, manifest) = self.manifest_of(parent)?;
+                self.layers_here(parent, &manifest, &lease)?
+            }
             None => Vec::new(),
         };
         let chains: Vec<Digest> = parent
             .iter()
             .filter_map(|parent| parent.chain_id.clone())
             .collect();
-        lease.hold(
-            &layers.iter().map(|layer| &layer.digest).collect::<Vec<_>>(),
-            &chains,
-        )?;
         let (layer, diff_id) =
             self.commit_layer(&options.snapshot_key, chains.first(), &config, &lease)?;
         config.rootfs.diff_ids.push(diff_id);
@@ -73,11 +72,6 @@ impl Images {
             self.commit_staged(staged, &blob, &chain, parent, Some(&layer))?;
         }
         Ok((layer, blob))
-    }
-
-    /// The layer descriptors of an image's manifest.
-    pub(crate) fn layers_of(&self, image: &Image) -> Result<Vec<Descriptor>> {
-        Ok(self.manifest_of(image)?.1.layers)
     }
 
     /// The bytes and the parsed form of an image's manifest.

@@ -4,9 +4,8 @@
 use std::io::{Read, Write};
 
 use flate2::{Compression, GzBuilder};
-use hull_oci::image::media_type;
-use hull_oci::{Descriptor, Manifest};
-use hull_state::layers;
+use hull_oci::image::{DOCUMENT_LEN_MAX, media_type};
+use hull_oci::{Descriptor, Manifest, Reference};
 
 use crate::images::{CONFIG_LEN_MAX, Images};
 use crate::lease::Lease;
@@ -32,12 +31,20 @@ pub(crate) fn local_manifest(config: Descriptor, layers: Vec<Descriptor>) -> Man
 impl Images {
     /// The image in the form for registries; itself if it has that already. Blocks.
     pub(crate) fn distributable(&self, image: Image) -> Result<Image> {
-        let (_, mut manifest) = self.manifest_of(&image)?;
-        if manifest.annotations.remove(LOCAL).is_none() {
-            return Ok(image);
+        let (_, manifest) = self.manifest_of(&image)?;
+        match manifest.annotations.contains_key(LOCAL) {
+            true => self.remade(image),
+            false => Ok(image),
         }
+    }
+
+    /// Gives an image a manifest for registries of which every blob is here, made of the layers that are here. Blocks.
+    /// Names keep the manifest that a registry gave them: only what had the one made here gets the new one.
+    pub(crate) fn remade(&self, image: Image) -> Result<Image> {
+        let (_, old) = self.manifest_of(&image)?;
         let lease = Lease::new(self)?;
-        for group in manifest.layers.chunks_mut(WORKERS) {
+        let mut layers = self.layers_here(&image, &old, &lease)?;
+        for group in layers.chunks_mut(WORKERS) {
             let outcomes: Vec<Result<()>> = std::thread::scope(|scope| {
                 let threads: Vec<_> = group
                     .iter_mut()
@@ -51,6 +58,9 @@ impl Images {
             });
             outcomes.into_iter().collect::<Result<()>>()?;
         }
+        let mut config_blob = old.config;
+        config_blob.media_type = media_type::OCI_CONFIG.to_owned();
+        let manifest = Manifest::new(config_blob, layers);
         let config_bytes = self
             .options()
             .content
@@ -65,23 +75,40 @@ impl Images {
             config_bytes: &config_bytes,
             config: &config,
             index: None,
-            names: &image.names,
+            names: &self.names_with_local_target(&image)?,
             repo_digest: None,
         })?;
         for (info, blob) in image.layers.iter().zip(&manifest.layers) {
-            let row = self
-                .options()
-                .db
-                .read(|tx| layers::get(tx, &info.chain_id.to_string()))?;
-            if let Some(mut row) = row {
-                row.blob_digest = Some(blob.digest.to_string());
-                row.blob_size = Some(blob.size);
-                self.options().db.write(|tx| layers::put(tx, &row))?;
-            }
+            self.set_unpacked_from(&info.chain_id, blob)?;
         }
         drop(lease);
         self.collect_garbage()?;
         self.resolve(&image.id.to_string())
+    }
+
+    /// The names whose manifest is one that was made here.
+    fn names_with_local_target(&self, image: &Image) -> Result<Vec<Reference>> {
+        let rows = self
+            .options()
+            .db
+            .read(|tx| hull_state::images::names_of(tx, &image.id.to_string()))?;
+        let mut names = Vec::new();
+        for row in rows {
+            let bytes = row.target_digest.parse().map(|digest| {
+                self.options()
+                    .content
+                    .read(&digest, DOCUMENT_LEN_MAX as u64)
+            });
+            let local = match bytes {
+                Ok(Ok(bytes)) => serde_json::from_slice::<Manifest>(&bytes)
+                    .is_ok_and(|manifest| manifest.annotations.contains_key(LOCAL)),
+                Ok(Err(_)) | Err(_) => false,
+            };
+            if local {
+                names.push(Reference::parse_normalized(&row.name)?);
+            }
+        }
+        Ok(names)
     }
 
     /// Makes a gzip blob of a plain layer and points the descriptor to it. The header has no time: the same layer gives

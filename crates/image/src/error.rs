@@ -121,6 +121,16 @@ pub enum Error {
     /// Something else uses it. Docker's sentence.
     #[error("{0}")]
     Conflict(String),
+    /// A layer that lies unpacked, while no archive of it is left that could be given away.
+    #[error(
+        "layer {layer} of image {image} is unpacked here, but its archive is not: pull or load the image again"
+    )]
+    LayerAbsent {
+        /// Digest of the blob.
+        layer: String,
+        /// The image's short id.
+        image: String,
+    },
     /// A layer or blob failed; says which.
     #[error("{0}")]
     Layer(String, #[source] hull_store::Error),
@@ -163,7 +173,8 @@ impl Error {
             | Error::ManifestUnknown(..)
             | Error::RepositoryUnknown { .. }
             | Error::NoPlatform { .. }
-            | Error::PlatformMismatch { .. } => Kind::NotFound,
+            | Error::PlatformMismatch { .. }
+            | Error::LayerAbsent { .. } => Kind::NotFound,
             Error::Unauthorized { .. } | Error::PushDenied { .. } => Kind::Unauthorized,
             Error::AmbiguousId(_) | Error::Reference(_) | Error::Invalid(_) => {
                 Kind::InvalidParameter

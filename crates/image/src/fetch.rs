@@ -89,6 +89,37 @@ impl Images {
         }
     }
 
+    /// Fetches a blob alone, which stays packed. Nothing to do when it is here. The caller holds a lease on it.
+    pub(crate) async fn fetch_blob(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        progress: &ProgressSink,
+    ) -> Result<()> {
+        let _lock = self.inner.layer_locks.lock(&blob.digest).await;
+        let content = &self.options().content;
+        if content.has(&blob.digest) {
+            return Ok(());
+        }
+        let writer = content.resume(blob.digest.clone(), Some(blob.size))?;
+        let offset = writer.resume_offset();
+        let (sender, receiver) = mpsc::channel(QUEUE_CHUNKS);
+        let writing = tokio::task::spawn_blocking(move || {
+            let mut incoming = Incoming::new(receiver, writer);
+            incoming.drain().map_err(unwrap_store)?;
+            incoming.writer.commit().map(drop)
+        });
+        let fetched = self.fetch(repository, blob, offset, sender, progress).await;
+        let written = writing
+            .await
+            .map_err(|error| Error::Invalid(format!("writing a blob failed: {error}")))?;
+        match fetched {
+            Ok(()) | Err(Fetch::Refused) => written
+                .map_err(|error| Error::Layer(format!("layer {}", blob.digest.short()), error)),
+            Err(Fetch::Failed(error)) => Err(error),
+        }
+    }
+
     /// The blocking side of one layer: writes, hashes, decompresses and unpacks what arrives.
     fn unpack_stream(
         &self,
@@ -96,12 +127,7 @@ impl Images {
         writer: BlobWriter,
         name: &str,
     ) -> Result<Staged> {
-        let shared = Arc::new(Mutex::new(Incoming {
-            receiver,
-            writer,
-            chunk: Bytes::new(),
-            replaying: true,
-        }));
+        let shared = Arc::new(Mutex::new(Incoming::new(receiver, writer)));
         let mut reader = IncomingReader(shared.clone());
         let mut head = [0; 8];
         let mut filled = 0;
@@ -272,6 +298,15 @@ struct Incoming {
 }
 
 impl Incoming {
+    fn new(receiver: mpsc::Receiver<Bytes>, writer: BlobWriter) -> Self {
+        Incoming {
+            receiver,
+            writer,
+            chunk: Bytes::new(),
+            replaying: true,
+        }
+    }
+
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.replaying {
             match self.writer.replay(buffer)? {

@@ -14,6 +14,7 @@ mod import;
 mod lease;
 mod load;
 mod locks;
+mod present;
 mod progress;
 mod pull;
 mod push;

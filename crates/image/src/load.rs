@@ -402,7 +402,7 @@ impl Images {
         })
     }
 
-    fn compression(&self, digest: &Digest) -> Result<Compression> {
+    pub(crate) fn compression(&self, digest: &Digest) -> Result<Compression> {
         let mut head = Vec::with_capacity(8);
         let read = self
             .options()

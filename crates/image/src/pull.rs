@@ -328,11 +328,17 @@ impl Images {
         progress: &ProgressSink,
     ) -> Result<()> {
         let mut missing = Vec::new();
+        let mut bare = Vec::new();
         for (index, blob) in blobs.iter().enumerate() {
             if self.has_layer(&chains[index])? {
                 progress
                     .state(Some(blob.digest.short()), "Already exists")
                     .await;
+                if !self.options().content.has(&blob.digest)
+                    && self.unpacked_from(&chains[index])?.is_none()
+                {
+                    bare.push(index);
+                }
             } else {
                 progress
                     .state(Some(blob.digest.short()), "Pulling fs layer")
@@ -373,6 +379,11 @@ impl Images {
                     ready.insert(index, staged?);
                 }
             }
+        }
+        // An unpacked layer of which no archive is left could not be given away.
+        for index in bare {
+            self.fetch_blob(repository, &blobs[index], progress).await?;
+            self.set_unpacked_from(&chains[index], &blobs[index])?;
         }
         Ok(())
     }

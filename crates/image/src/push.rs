@@ -1,5 +1,6 @@
 //! Pushing: blobs that the repository lacks are mounted from where the registry has them, or sent, several at once; then
-//! the manifest, bit for bit as it is here.
+//! the manifest, bit for bit as it is here. A blob that was never fetched is mounted or fetched from where it is known
+//! to be; when nobody has it any more the manifest is made anew.
 
 use std::io::Read;
 
@@ -14,7 +15,7 @@ use crate::images::Images;
 use crate::progress::ProgressSink;
 use crate::pull::blocking;
 use crate::registry::{Access, Repository, Request};
-use crate::types::{PushOptions, PushOutcome};
+use crate::types::{Image, PushOptions, PushOutcome};
 use crate::{Error, Result};
 
 /// Piece of a blob that is read at once.
@@ -94,23 +95,19 @@ impl Images {
             let images = self.clone();
             blocking(move || images.distributable(image)).await?
         };
+        let image = match self.push_content(repository, &image, progress).await? {
+            true => image,
+            // Nobody has some layer as the manifest names it: as Docker does, one is made of what is here.
+            false => {
+                let images = self.clone();
+                let image = blocking(move || images.remade(image)).await?;
+                match self.push_content(repository, &image, progress).await? {
+                    true => image,
+                    false => return Err(Error::NoSuchImage(image.id.to_string())),
+                }
+            }
+        };
         let (bytes, manifest) = self.manifest_of(&image)?;
-        let blobs: Vec<Descriptor> = manifest
-            .layers
-            .iter()
-            .chain([&manifest.config])
-            .cloned()
-            .collect();
-        let held = blobs
-            .iter()
-            .map(|blob| &blob.digest)
-            .chain([&image.target.digest])
-            .cloned()
-            .collect();
-        let _lease = self.lease(held, Vec::new()).await?;
-        let config = manifest.config.digest.clone();
-        self.push_blobs(repository, &blobs, &config, progress)
-            .await?;
         let tag = name.tag.clone().unwrap_or_default();
         let media_type = manifest.media_type.unwrap_or(image.target.media_type);
         let mut request = Request::new(
@@ -134,14 +131,44 @@ impl Images {
         Ok(PushOutcome { tag, digest, size })
     }
 
+    /// Brings all blobs of an image's manifest to the repository. False when one can be had nowhere.
+    async fn push_content(
+        &self,
+        repository: &Repository,
+        image: &Image,
+        progress: &ProgressSink,
+    ) -> Result<bool> {
+        let (_, manifest) = self.manifest_of(image)?;
+        let blobs: Vec<Descriptor> = manifest
+            .layers
+            .iter()
+            .chain([&manifest.config])
+            .cloned()
+            .collect();
+        let held = blobs
+            .iter()
+            .map(|blob| &blob.digest)
+            .chain([&image.target.digest])
+            .cloned()
+            .collect();
+        let chains = image
+            .layers
+            .iter()
+            .map(|layer| layer.chain_id.clone())
+            .collect();
+        let _lease = self.lease(held, chains).await?;
+        self.push_blobs(repository, &blobs, &manifest.config.digest, progress)
+            .await
+    }
+
     async fn push_blobs(
         &self,
         repository: &Repository,
         blobs: &[Descriptor],
         config: &Digest,
         progress: &ProgressSink,
-    ) -> Result<()> {
-        let mut tasks: JoinSet<Result<()>> = JoinSet::new();
+    ) -> Result<bool> {
+        let mut tasks: JoinSet<Result<bool>> = JoinSet::new();
         let mut seen = std::collections::BTreeSet::new();
         for blob in blobs {
             if is_foreign(&blob.media_type) || !seen.insert(blob.digest.clone()) {
@@ -157,18 +184,21 @@ impl Images {
             let (images, repository, blob) = (self.clone(), repository.clone(), blob.clone());
             tasks.spawn(async move { images.push_blob(&repository, &blob, &progress).await });
         }
+        let mut complete = true;
         while let Some(done) = tasks.join_next().await {
-            done.map_err(|error| Error::Invalid(format!("a layer's task failed: {error}")))??;
+            complete &=
+                done.map_err(|error| Error::Invalid(format!("a layer's task failed: {error}")))??;
         }
-        Ok(())
+        Ok(complete)
     }
 
+    /// Brings a blob to the repository, whether it is here or only in another registry. False when it is nowhere.
     async fn push_blob(
         &self,
         repository: &Repository,
         blob: &Descriptor,
         progress: &ProgressSink,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let id = blob.digest.short();
         let permits = self.inner.uploads.clone();
         let permit = permits.acquire_owned().await;
@@ -181,54 +211,95 @@ impl Images {
         let response = repository.send(&head).await?;
         if response.status().is_success() {
             progress.state(Some(id), "Layer already exists").await;
-            return Ok(());
+            return Ok(true);
         }
+        let sources = self.sources(&blob.digest)?;
         let mut path = format!("/v2/{}/blobs/uploads/", repository.path());
-        let source = self.mountable(repository, &blob.digest)?;
-        if let Some(source) = &source {
-            path = format!("{path}?mount={}&from={source}", blob.digest);
+        let domain = &repository.reference.domain;
+        let mountable = sources
+            .iter()
+            .find(|source| source.domain == *domain && source.path != repository.path());
+        if let Some(source) = mountable {
+            path = format!("{path}?mount={}&from={}", blob.digest, source.path);
+        } else if !self.bring(&sources, repository, blob).await? {
+            return Ok(false);
         }
         let response = repository.send(&Request::new(Method::POST, path)).await?;
         match response.status().as_u16() {
             201 => {
-                let from = source.unwrap_or_default();
+                let from = mountable.map_or("", |source| source.path.as_str());
                 progress
                     .state(Some(id), format!("Mounted from {from}"))
                     .await;
-                return Ok(());
+                return Ok(true);
             }
             202 => {}
             _ => return Err(repository.failure(response, false).await),
         }
         let location = upload_location(&response, &blob.digest)?;
         drop(response);
+        if !self.bring(&sources, repository, blob).await? {
+            return Ok(false);
+        }
         self.send_blob(repository, blob, &location, progress)
             .await?;
         progress.state(Some(id), "Pushed").await;
-        Ok(())
+        Ok(true)
     }
 
-    /// Another repository of the same registry that is known to have the blob.
-    fn mountable(&self, repository: &Repository, blob: &Digest) -> Result<Option<String>> {
-        let domain = &repository.reference.domain;
-        let found = self.options().db.read(|tx| {
-            let mut sources = Vec::new();
-            for (name, digest, _) in images::repo_digests(tx)? {
-                let Some(path) = name
-                    .strip_prefix(domain.as_str())
-                    .and_then(|rest| rest.strip_prefix('/'))
-                else {
-                    continue;
-                };
-                if path != repository.path()
-                    && hull_state::content::children(tx, &digest)?.contains(&blob.to_string())
-                {
-                    sources.push(path.to_owned());
+    /// The repositories that are known to have the blob.
+    fn sources(&self, blob: &Digest) -> Result<Vec<Reference>> {
+        let names = self
+            .options()
+            .db
+            .read(|tx| hull_state::content::repositories_of(tx, &blob.to_string()))?;
+        Ok(names
+            .iter()
+            .filter_map(|name| Reference::parse_normalized(name).ok())
+            .collect())
+    }
+
+    /// Fetches a blob that was never fetched from a repository that it is known from. False when none gives it.
+    async fn bring(
+        &self,
+        sources: &[Reference],
+        target: &Repository,
+        blob: &Descriptor,
+    ) -> Result<bool> {
+        if self.options().content.has(&blob.digest) {
+            return Ok(true);
+        }
+        for source in sources {
+            // Credentials are for their own registry only.
+            let auth = target
+                .auth()
+                .filter(|_| source.domain == target.reference.domain);
+            let repository = self.inner.client.repository(source, auth, Access::Pull)?;
+            let head = Request::new(
+                Method::HEAD,
+                format!("/v2/{}/blobs/{}", repository.path(), blob.digest),
+            );
+            // Asked once before it is fetched, which is tried again and again.
+            let fetched = match repository.send(&head).await {
+                Ok(response) if !response.status().is_success() => continue,
+                // Only the later "Pushing" is the user's business.
+                Ok(_) => {
+                    self.fetch_blob(&repository, blob, &ProgressSink::none())
+                        .await
+                }
+                Err(error) => Err(error),
+            };
+            match fetched {
+                Ok(()) => {
+                    self.record_blob(blob)?;
+                    return Ok(true);
+                }
+                Err(error) => {
+                    tracing::info!(blob = %blob.digest, repository = source.name(), %error, "cannot be fetched again");
                 }
             }
-            Ok(sources)
-        })?;
-        Ok(found.into_iter().next())
+        }
+        Ok(false)
     }
 
     /// Sends a blob in one request, streamed from the disk.

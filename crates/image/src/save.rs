@@ -4,10 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 
-use hull_oci::{Descriptor, Digest, Index, Reference};
+use hull_oci::image::media_type;
+use hull_oci::{Descriptor, Digest, Index, Manifest, Reference};
 use hull_store::layer::tar::{Entry, Kind, Writer};
 use serde::Serialize;
 
+use crate::compress::local_manifest;
 use crate::images::Images;
 use crate::lease::Lease;
 use crate::types::Image;
@@ -41,9 +43,13 @@ impl Images {
         let mut archive = Vec::new();
         let mut entries = Vec::new();
         let mut blobs: BTreeMap<Digest, u64> = BTreeMap::new();
+        let mut documents: BTreeMap<Digest, Vec<u8>> = BTreeMap::new();
         for Wanted { image, names } in &wanted {
-            let (_, manifest) = self.manifest_of(image)?;
-            blobs.insert(image.target.digest.clone(), image.target.size);
+            let (target, made, manifest) = self.saved_manifest(image, &lease)?;
+            if let Some(bytes) = made {
+                documents.insert(target.digest.clone(), bytes);
+            }
+            blobs.insert(target.digest.clone(), target.size);
             for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
                 blobs.insert(blob.digest.clone(), blob.size);
             }
@@ -57,9 +63,8 @@ impl Images {
                     .map(|layer| blob_path(&layer.digest))
                     .collect(),
             });
-            entries.extend(index_entries(image, names));
+            entries.extend(index_entries(image, target, names));
         }
-        lease.hold(&blobs.keys().collect::<Vec<_>>(), &[])?;
         let stream = |source| Error::Stream {
             operation: "write the archive",
             source,
@@ -71,9 +76,17 @@ impl Images {
                 .map_err(stream)?;
         }
         for (digest, size) in &blobs {
-            self.save_blob(&mut tar, digest, *size)?;
+            match documents.get(digest) {
+                Some(bytes) => {
+                    let path = blob_path(digest);
+                    tar.member(&member(&path, Kind::File, *size))
+                        .and_then(|()| tar.data(bytes))
+                        .map_err(stream)?;
+                }
+                None => self.save_blob(&mut tar, digest, *size)?,
+            }
         }
-        let documents = [
+        let lists = [
             (
                 "index.json",
                 serde_json::to_vec(&Index::new(entries)).map_err(json)?,
@@ -81,12 +94,34 @@ impl Images {
             ("manifest.json", serde_json::to_vec(&archive).map_err(json)?),
             ("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
         ];
-        for (name, bytes) in documents {
+        for (name, bytes) in lists {
             tar.member(&member(name, Kind::File, bytes.len() as u64))
                 .map_err(stream)?;
             tar.data(&bytes).map_err(stream)?;
         }
         tar.finish().map_err(stream)
+    }
+
+    /// The manifest to save an image by: its own, or where blobs of that were never fetched one made of the layers that
+    /// are here, as Docker makes them anew. The bytes are given for a made one, which is not stored.
+    #[allow(clippy::type_complexity, reason = "used once, right above")]
+    fn saved_manifest(
+        &self,
+        image: &Image,
+        lease: &Lease,
+    ) -> Result<(Descriptor, Option<Vec<u8>>, Manifest)> {
+        let (_, manifest) = self.manifest_of(image)?;
+        let here = self.layers_here(image, &manifest, lease)?;
+        if here == manifest.layers {
+            return Ok((image.target.clone(), None, manifest));
+        }
+        let mut config = manifest.config;
+        config.media_type = media_type::OCI_CONFIG.to_owned();
+        let made = local_manifest(config, here);
+        let bytes = serde_json::to_vec(&made).map_err(|error| Error::Invalid(error.to_string()))?;
+        let digest = Digest::sha256_of(&bytes);
+        let target = Descriptor::new(media_type::OCI_MANIFEST, digest, bytes.len() as u64);
+        Ok((target, Some(bytes), made))
     }
 
     fn save_blob<W: Write>(&self, tar: &mut Writer<W>, digest: &Digest, size: u64) -> Result<()> {
@@ -210,8 +245,8 @@ fn member(path: &str, kind: Kind, size: u64) -> Entry {
 }
 
 /// One entry per name, or one without a name.
-fn index_entries(image: &Image, names: &[Reference]) -> Vec<Descriptor> {
-    let mut plain = image.target.clone();
+fn index_entries(image: &Image, target: Descriptor, names: &[Reference]) -> Vec<Descriptor> {
+    let mut plain = target;
     plain.platform = Some(image.config.platform());
     if names.is_empty() {
         return vec![plain];

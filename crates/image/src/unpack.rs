@@ -152,6 +152,8 @@ impl Images {
     /// Stores the documents and records image, content and names in one transaction. Returns the image's id.
     pub(crate) fn record(&self, new: &NewImage<'_>) -> Result<Digest> {
         let store = &self.options().content;
+        // What is found stored already must not be collected before it has its row.
+        let _guard = self.collecting();
         let manifest_digest = store.put(new.manifest_bytes)?;
         let image_id = store.put(new.config_bytes)?;
         let config_text = String::from_utf8(new.config_bytes.to_vec())

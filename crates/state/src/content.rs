@@ -90,7 +90,19 @@ pub fn children(tx: &Tx, parent: &str) -> Result<Vec<String>> {
     )
 }
 
-/// Blobs that no image, no name and no lease reaches: what garbage collection may remove in the same transaction.
+/// The repositories (`docker.io/library/nginx`) under one of whose digests here a blob is reached, sorted.
+pub fn repositories_of(tx: &Tx, digest: &str) -> Result<Vec<String>> {
+    tx.all(
+        "find a blob's repositories",
+        "WITH RECURSIVE up(digest) AS (
+           SELECT ?1 UNION SELECT blob_edges.parent FROM blob_edges JOIN up ON blob_edges.child = up.digest)
+         SELECT DISTINCT name FROM repo_digests WHERE digest IN (SELECT digest FROM up) ORDER BY name",
+        [digest],
+        |row| row.get(0),
+    )
+}
+
+/// Blobs that no image, no name, no unpacked layer and no lease reaches: what garbage collection may remove in the same transaction.
 pub fn unreachable(tx: &Tx) -> Result<Vec<Blob>> {
     tx.all(
         "mark the reachable blobs",
@@ -99,6 +111,7 @@ pub fn unreachable(tx: &Tx) -> Result<Vec<Blob>> {
            UNION SELECT target_digest FROM images
            UNION SELECT digest FROM repo_digests
            UNION SELECT id FROM image_records
+           UNION SELECT blob_digest FROM layers WHERE blob_digest IS NOT NULL
            UNION SELECT key FROM lease_refs WHERE kind = 'blob'
            UNION SELECT child FROM blob_edges JOIN live ON blob_edges.parent = live.digest)
          SELECT digest, size, media_type, created FROM blobs WHERE digest NOT IN (SELECT digest FROM live) ORDER BY digest",

@@ -55,6 +55,11 @@ impl Repository {
         }
     }
 
+    /// The credentials for the registry.
+    pub fn auth(&self) -> Option<&Auth> {
+        self.auth.as_ref()
+    }
+
     pub fn path(&self) -> &str {
         &self.reference.path
     }
