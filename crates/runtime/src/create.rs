@@ -12,6 +12,7 @@ use hull_sys::{Errno, netdev, pidfd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::cgroup::CgroupPaths;
+use crate::criu::Outside;
 use crate::error::Context;
 use crate::kit::{self, Kit};
 use crate::options::{CreateOptions, Created, StartBy, Stdio};
@@ -49,8 +50,9 @@ pub fn create(mut options: CreateOptions<'_>) -> Result<Created> {
     if let Some(filter) = &prepared.filter {
         dir.write_filter(&seccomp::to_bytes(&filter.instructions))?;
     }
-    let kit = kit(&mut options, &prepared, &cgroup, &dir)?;
+    // Before the kit takes the streams.
     let mut record = record(&options, &prepared, &cgroup);
+    let kit = kit(&mut options, &prepared, &cgroup, &dir)?;
     let (ours, theirs) = wire::pair().on("make", "socket pair")?;
     let (child, born_unified) = birth_of(&prepared.plan, &cgroup, &kit, &ours, theirs)?;
     let kill = child.pidfd.try_clone().on("duplicate", "pidfd")?;
@@ -86,14 +88,14 @@ pub fn create(mut options: CreateOptions<'_>) -> Result<Created> {
 }
 
 /// What is decided before anything is made.
-struct Prepared {
-    plan: InitPlan,
-    filter: Option<Filter>,
+pub(crate) struct Prepared {
+    pub plan: InitPlan,
+    pub filter: Option<Filter>,
     profile: Option<Seccomp>,
-    cgroup: CgroupPaths,
+    pub cgroup: CgroupPaths,
 }
 
-fn prepare(options: &CreateOptions<'_>, facts: &HostFacts) -> Result<Prepared> {
+pub(crate) fn prepare(options: &CreateOptions<'_>, facts: &HostFacts) -> Result<Prepared> {
     let empty = Linux::default();
     let linux = options.spec.linux.as_ref().unwrap_or(&empty);
     let filter = linux
@@ -159,13 +161,13 @@ fn prepare(options: &CreateOptions<'_>, facts: &HostFacts) -> Result<Prepared> {
     })
 }
 
-fn resources(spec: &Spec) -> Resources {
+pub(crate) fn resources(spec: &Spec) -> Resources {
     let linux = spec.linux.as_ref();
     linux.and_then(|l| l.resources.clone()).unwrap_or_default()
 }
 
 /// Makes the cgroups. A rootless caller without delegation gets none, unless limits are asked for.
-fn make_cgroup(
+pub(crate) fn make_cgroup(
     paths: &CgroupPaths,
     resources: &Resources,
     facts: &HostFacts,
@@ -255,7 +257,7 @@ fn kit(
 }
 
 /// A source that cannot be opened, in the words of the specification's field.
-fn open_error(error: kit::OpenError) -> Error {
+pub(crate) fn open_error(error: kit::OpenError) -> Error {
     Error::Unsupported {
         field: error.field,
         reason: format!(
@@ -311,7 +313,11 @@ fn listen(dir: &StateDir) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-fn record(options: &CreateOptions<'_>, prepared: &Prepared, cgroup: &CgroupPaths) -> Record {
+pub(crate) fn record(
+    options: &CreateOptions<'_>,
+    prepared: &Prepared,
+    cgroup: &CgroupPaths,
+) -> Record {
     let spec = options.spec;
     let namespaces = spec.linux.iter().flat_map(|l| &l.namespaces);
     let hooks = spec.hooks.as_ref();
@@ -341,6 +347,7 @@ fn record(options: &CreateOptions<'_>, prepared: &Prepared, cgroup: &CgroupPaths
         new_keyring: !options.no_new_keyring,
         poststart: of(HookKind::Poststart),
         poststop: of(HookKind::Poststop),
+        outside: Outside::of(&prepared.plan, spec.linux.as_ref(), &options.stdio),
     }
 }
 
@@ -433,7 +440,7 @@ impl Parent<'_> {
             false => self.cgroup.attach_unified(pid),
         };
         attached
-            .and_then(|()| self.move_links())
+            .and_then(|()| move_links(self.options.spec, pid))
             .or_else(|e| self.init_gone(e))?;
         go()?;
         let (start_time, _) = birth(pid)?.unwrap_or((0, true));
@@ -477,22 +484,6 @@ impl Parent<'_> {
         }
     }
 
-    fn move_links(&self) -> Result<()> {
-        let devices = self.options.spec.linux.iter().flat_map(|l| &l.net_devices);
-        let mut netns = None;
-        for (name, device) in devices {
-            if netns.is_none() {
-                let path = PathBuf::from(format!("/proc/{}/ns/net", self.child.pid));
-                netns = Some(spawn::open_namespace(&path)?);
-            }
-            if let Some(fd) = &netns {
-                let new_name = device.name.as_ref().unwrap_or(name);
-                netdev::move_link(name, fd.as_fd(), new_name).on("move network device", name)?;
-            }
-        }
-        Ok(())
-    }
-
     fn hooks(&self, step: usize) -> Result<()> {
         let (Some(crate::plan::Step::HostHooks(kinds)), Some(hooks)) =
             (self.plan.steps.get(step), &self.options.spec.hooks)
@@ -504,6 +495,23 @@ impl Parent<'_> {
             .iter()
             .try_for_each(|kind| hooks::run_all(*kind, hooks.of(*kind), &state))
     }
+}
+
+/// Moves network devices of the host into the namespace of process `pid`.
+pub(crate) fn move_links(spec: &Spec, pid: i32) -> Result<()> {
+    let devices = spec.linux.iter().flat_map(|l| &l.net_devices);
+    let mut netns = None;
+    for (name, device) in devices {
+        if netns.is_none() {
+            let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+            netns = Some(spawn::open_namespace(&path)?);
+        }
+        if let Some(fd) = &netns {
+            let new_name = device.name.as_ref().unwrap_or(name);
+            netdev::move_link(name, fd.as_fd(), new_name).on("move network device", name)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whole or not at all: somebody waits for the file to appear.

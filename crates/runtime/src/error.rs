@@ -95,6 +95,29 @@ pub enum Error {
     /// The seccomp profile cannot be compiled.
     #[error("linux.seccomp: {0}")]
     Seccomp(String),
+    /// Checkpoint and restore need a program that is not there.
+    #[error(
+        "criu not found in PATH: checkpoint and restore need it (install criu 4.1 or newer, https://criu.org/Installation)"
+    )]
+    NoCriu,
+    /// The one that is there cannot work.
+    #[error(
+        "criu {found} is too old for Linux {kernel}: {needed} or newer is needed (https://criu.org/Installation)"
+    )]
+    OldCriu {
+        /// Its version.
+        found: String,
+        /// The kernel's release.
+        kernel: String,
+        /// The least version that works.
+        needed: &'static str,
+    },
+    /// criu failed.
+    #[error("criu failed: {reason}")]
+    Criu {
+        /// Its answer, where its log is and which errors stand in it; or what ended the conversation.
+        reason: String,
+    },
     /// Several undo steps failed; all were tried.
     #[error("{}", .0.join("; "))]
     Cleanup(Vec<String>),

@@ -74,7 +74,8 @@ pub(crate) fn open_sources(
     Ok((root, sources.collect::<Result<_, _>>()?))
 }
 
-fn open_root(root: &RootSource) -> Result<OwnedFd, OpenError> {
+/// The root as a detached mount, ready to be pivoted to.
+pub(crate) fn open_root(root: &RootSource) -> Result<OwnedFd, OpenError> {
     let error = |path: &Path, errno, detail| OpenError {
         field: "root.path".into(),
         path: path.into(),

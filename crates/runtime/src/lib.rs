@@ -11,6 +11,7 @@
 pub mod cgroup;
 mod cli;
 mod create;
+mod criu;
 mod error;
 mod exec;
 mod facts;
@@ -33,6 +34,10 @@ mod wire;
 
 pub use cli::cli_main;
 pub use create::create;
+pub use criu::{
+    CheckpointOptions, CriuOptions, ManageCgroups, Outside, RestoreOptions, Restored, checkpoint,
+    restore,
+};
 pub use error::{Error, InitError, Problem, Result};
 pub use exec::exec;
 pub use facts::HostFacts;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use hull_oci::runtime::{Hook, State, Status};
 
 use crate::cgroup::CgroupPaths;
+use crate::criu::Outside;
 use crate::error::Context;
 use crate::{Error, Result};
 
@@ -57,6 +58,9 @@ pub struct Record {
     pub poststart: Vec<Hook>,
     /// Hooks after deletion.
     pub poststop: Vec<Hook>,
+    /// What it has of the host, for a checkpoint.
+    #[serde(default)]
+    pub outside: Outside,
 }
 
 /// A container's directory.

@@ -44,3 +44,19 @@ pub fn program(name: &str) -> Option<std::path::PathBuf> {
         .map(|folder| folder.join(name))
         .find(|candidate| candidate.is_file())
 }
+
+/// Whether there is a criu that can checkpoint on this kernel: 4.1 or newer (older ones fail on the vDSO of Linux 6.13 and later).
+pub fn working_criu() -> bool {
+    let Some(criu) = program("criu") else {
+        return false;
+    };
+    let Ok(output) = std::process::Command::new(criu).arg("--version").output() else {
+        return false;
+    };
+    // `Version: 4.2`
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text.lines().find_map(|line| line.strip_prefix("Version: "));
+    let mut numbers = version.unwrap_or("0").split('.').map(str::parse::<u32>);
+    let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
+    (next(), next()) >= (4, 1)
+}

@@ -135,15 +135,9 @@ pub(super) enum Command {
     /// Print what this runtime can do
     Features,
     /// Checkpoint a running container
-    Checkpoint {
-        /// Container
-        id: String,
-    },
+    Checkpoint(Box<Checkpoint>),
     /// Restore a container from a checkpoint
-    Restore {
-        /// Container
-        id: String,
-    },
+    Restore(Box<Restore>),
 }
 
 impl Command {
@@ -164,8 +158,8 @@ impl Command {
             Self::Events { .. } => "events",
             Self::Spec { .. } => "spec",
             Self::Features => "features",
-            Self::Checkpoint { .. } => "checkpoint",
-            Self::Restore { .. } => "restore",
+            Self::Checkpoint(_) => "checkpoint",
+            Self::Restore(_) => "restore",
         }
     }
 }
@@ -270,6 +264,118 @@ pub(super) struct Exec {
     /// Program and arguments
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
+}
+
+/// What a checkpoint and its restore must both be told.
+#[derive(Debug, Args)]
+pub(super) struct Criu {
+    /// Directory of criu's images; `checkpoint` in the current one when absent
+    #[arg(long)]
+    pub image_path: Option<PathBuf>,
+    /// Directory of criu's logs and temporary files
+    #[arg(long)]
+    pub work_path: Option<PathBuf>,
+    /// Allow open TCP connections
+    #[arg(long)]
+    pub tcp_established: bool,
+    /// Allow connections to unix sockets of the host
+    #[arg(long)]
+    pub ext_unix_sk: bool,
+    /// Allow a session or terminal of the host's
+    #[arg(long)]
+    pub shell_job: bool,
+    /// Fetch memory pages when they are touched (userfaultfd)
+    #[arg(long)]
+    pub lazy_pages: bool,
+    /// Keep file locks
+    #[arg(long)]
+    pub file_locks: bool,
+    /// Cgroups: soft, full, strict or ignore
+    #[arg(long, value_enum)]
+    pub manage_cgroups_mode: Option<CgroupsMode>,
+    /// Make a namespace without what was in it: network, which is always so
+    #[arg(long, value_enum)]
+    pub empty_ns: Vec<EmptyNs>,
+    /// Keep pages that are in two images in one
+    #[arg(long)]
+    pub auto_dedup: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum CgroupsMode {
+    Soft,
+    Full,
+    Strict,
+    Ignore,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum EmptyNs {
+    Network,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Checkpoint {
+    #[command(flatten)]
+    pub criu: Criu,
+    /// Images of the previous pre-dump, relative to --image-path
+    #[arg(long)]
+    pub parent_path: Option<String>,
+    /// Leave the container running
+    #[arg(long)]
+    pub leave_running: bool,
+    /// Leave out TCP connections that are being made
+    #[arg(long)]
+    pub tcp_skip_in_flight: bool,
+    /// Give unlinked files names again
+    #[arg(long)]
+    pub link_remap: bool,
+    /// Descriptor that receives a zero byte once lazy pages are served
+    #[arg(long, default_value_t = -1, allow_hyphen_values = true)]
+    pub status_fd: i32,
+    /// ADDRESS:PORT of a page server
+    #[arg(long)]
+    pub page_server: Option<String>,
+    /// Save memory only and leave the container running
+    #[arg(long)]
+    pub pre_dump: bool,
+    /// Container
+    pub id: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Restore {
+    #[command(flatten)]
+    pub criu: Criu,
+    /// Directory of the bundle; the current one when absent
+    #[arg(short, long)]
+    pub bundle: Option<PathBuf>,
+    /// Unix socket that receives the terminal's master
+    #[arg(long)]
+    pub console_socket: Option<PathBuf>,
+    /// Do not wait for the program
+    #[arg(short, long)]
+    pub detach: bool,
+    /// File that receives init's pid
+    #[arg(long)]
+    pub pid_file: Option<PathBuf>,
+    /// Do not adopt the program's orphans
+    #[arg(long)]
+    pub no_subreaper: bool,
+    /// Accepted; criu changes the root
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// Do not delete the container when its program ends
+    #[arg(long)]
+    pub keep: bool,
+    /// LSM profile, TYPE:NAME
+    #[arg(long)]
+    pub lsm_profile: Option<String>,
+    /// LSM mount context
+    #[arg(long)]
+    pub lsm_mount_context: Option<String>,
+    /// Container
+    pub id: String,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@
 //! where containerd reads them.
 
 mod args;
+mod criu;
 mod events;
 mod foreground;
 mod manage;
@@ -24,7 +25,8 @@ use args::{Cli, Command, Global, LogFormat};
 /// Call it from a program that has no threads yet.
 #[must_use]
 pub fn cli_main(args: Vec<OsString>) -> i32 {
-    let enters = |arg: &OsString| arg == "create" || arg == "run" || arg == "exec";
+    let enters =
+        |arg: &OsString| arg == "create" || arg == "run" || arg == "exec" || arg == "restore";
     if args.iter().any(enters) {
         // Before anything else: this may start the program afresh.
         run::protect();
@@ -82,9 +84,8 @@ fn dispatch(global: &Global, command: Command) -> anyhow::Result<i32> {
             println!("{}", serde_json::to_string_pretty(&crate::features())?);
             Ok(0)
         }
-        Command::Checkpoint { id: _ } | Command::Restore { id: _ } => Err(anyhow::anyhow!(
-            "checkpoint and restore are not implemented in this build (they need criu)"
-        )),
+        Command::Checkpoint(args) => criu::checkpoint(global, *args),
+        Command::Restore(args) => criu::restore(global, &args),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `create` and `run`: a bundle becomes a container.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use hull_oci::runtime::Spec;
@@ -75,18 +75,23 @@ pub(super) fn protect() {
     }
 }
 
+/// The bundle's directory, absolute.
+pub(super) fn bundle(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    match given {
+        Some(bundle) => {
+            std::fs::canonicalize(bundle).with_context(|| format!("bundle {}", bundle.display()))
+        }
+        None => Ok(std::env::current_dir()?),
+    }
+}
+
 fn create_container(
     global: &Global,
     args: &Create,
     detached: bool,
     start_by: StartBy,
 ) -> anyhow::Result<Created> {
-    let bundle = match &args.bundle {
-        Some(bundle) => {
-            std::fs::canonicalize(bundle).with_context(|| format!("bundle {}", bundle.display()))?
-        }
-        None => std::env::current_dir()?,
-    };
+    let bundle = bundle(args.bundle.as_deref())?;
     let mut spec = read_spec(&bundle)?;
     let terminal = spec.process.as_ref().is_some_and(|p| p.terminal);
     check_console(terminal, detached, args.console_socket.is_some())?;

@@ -54,7 +54,9 @@ impl Init<'_> {
             }
         }
         for number in 0..3 {
-            if let Ok(fd) = fds::borrow(number) {
+            if let Ok(fd) = fds::borrow(number)
+                && !own_null(fd)?
+            {
                 give(fd, uid)?;
             }
         }
@@ -121,12 +123,9 @@ fn put(fd: BorrowedFd<'_>, number: i32) -> StepResult {
     }
 }
 
-/// Makes `uid` the owner, unless it is that already or the file is everybody's (`/dev/null`).
+/// Makes `uid` the owner, unless it is that already.
 fn give(fd: BorrowedFd<'_>, uid: u32) -> StepResult {
-    let stat = fstat(fd)?;
-    let null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-        && stat.st_rdev == rustix::fs::makedev(1, 3);
-    if stat.st_uid == uid || null {
+    if fstat(fd)?.st_uid == uid {
         return Ok(());
     }
     match fchown(fd, Some(Uid::from_raw(uid)), None) {
@@ -134,6 +133,28 @@ fn give(fd: BorrowedFd<'_>, uid: u32) -> StepResult {
         Err(Errno::PERM | Errno::INVAL | Errno::ROFS) => Ok(()),
         other => Ok(other?),
     }
+}
+
+/// Whether a stream is `/dev/null`, which is everybody's. The host's is exchanged for the container's: its mount is not
+/// the container's to see, and criu could not save it.
+fn own_null(fd: BorrowedFd<'_>) -> StepResult<bool> {
+    let is_null = |fd: BorrowedFd<'_>| {
+        let stat = fstat(fd)?;
+        let device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+        Ok::<_, Errno>(device && stat.st_rdev == rustix::fs::makedev(1, 3))
+    };
+    if !is_null(fd)? {
+        return Ok(false);
+    }
+    // Of the image's making where there is no `/dev` of ours: anything may be there, a pipe without a writer too.
+    let flags =
+        OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
+    if let Ok(null) = rustix::fs::open(c"/dev/null", flags, Mode::empty())
+        && is_null(null.as_fd())?
+    {
+        fds::dup_to(null.as_fd(), std::os::fd::AsRawFd::as_raw_fd(&fd))?;
+    }
+    Ok(true)
 }
 
 /// The program's sets. Only what is held can be kept: the rest is left out, as runc does.
