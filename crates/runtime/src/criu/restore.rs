@@ -16,6 +16,7 @@ use super::outside::Outside;
 use super::rpc::{Kind, Opts, Response};
 use super::swrk::{Criu, Place, Swrk, with_log};
 use super::{DESCRIPTORS, Directories, RestoreOptions, Restored, config_file, namespace_key};
+use crate::cgroup::CgroupPaths;
 use crate::create::{self, Prepared};
 use crate::error::Context;
 use crate::options::Stdio;
@@ -72,10 +73,10 @@ pub fn restore(mut options: RestoreOptions<'_>) -> Result<Restored> {
         inherit,
     };
     let point = dir.path().join(ROOT);
-    let swrk = start(&criu, place, &prepared, &point)?;
-    opts.root = Some(point.clone());
     // criu's children are born where it is.
-    cgroup.attach(swrk.pid(), false)?;
+    let swrk = start(&criu, place, &prepared, &cgroup, &point)?;
+    cgroup.attach_unified(swrk.pid())?;
+    opts.root = Some(point.clone());
     opts.cgroup_roots = cgroup_roots(swrk.pid())?;
     let mut restoring = Restoring {
         spec: options.create.spec,
@@ -193,9 +194,16 @@ fn namespaces(outside: &Outside, opts: &mut Opts) -> Result<Vec<OwnedFd>> {
     Ok(inherited)
 }
 
-/// Starts criu with the container's root at `point`, in its own mount namespace.
-fn start(criu: &Criu, place: Place, prepared: &Prepared, point: &Path) -> Result<Swrk> {
+/// Starts criu with the container's root at `point`, in its own mount namespace and the container's v1 cgroups.
+fn start(
+    criu: &Criu,
+    place: Place,
+    prepared: &Prepared,
+    cgroup: &CgroupPaths,
+    point: &Path,
+) -> Result<Swrk> {
     let plan = &prepared.plan;
+    let tasks = cgroup.open_tasks()?;
     let source = plan.root.as_ref().ok_or(rustix::io::Errno::NOENT);
     let source = source.on("open", "root file system")?;
     let root = kit::open_root(source).map_err(create::open_error)?;
@@ -207,6 +215,9 @@ fn start(criu: &Criu, place: Place, prepared: &Prepared, point: &Path) -> Result
             recursive: true,
             ..Attr::default()
         };
+        for (file, tasks) in &tasks {
+            rustix::io::write(tasks, b"0").map_err(|e| failed(file, e))?;
+        }
         let host = path::open_dir(Path::new("/")).map_err(|e| failed(Path::new("/"), e))?;
         mount::set_attr(host.as_fd(), &slave).map_err(|e| failed(Path::new("/"), e))?;
         mount::attach(root.as_fd(), None, point).map_err(|e| failed(point, e))?;
