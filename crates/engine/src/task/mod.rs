@@ -6,6 +6,7 @@
 mod change;
 mod end;
 mod failure;
+mod join;
 mod links;
 mod live;
 mod net;

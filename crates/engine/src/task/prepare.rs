@@ -9,6 +9,7 @@ use hull_network::PortMapping;
 use hull_shim::protocol::{LogConfig, Runtime, ShimConfig};
 use hull_state::containers as rows;
 
+use super::join::Joined;
 use crate::error::{Error, Result, failed};
 use crate::files::{self, Resolver};
 use crate::networks::plane::{Attachment, Owner, Wanted, dns_config};
@@ -25,40 +26,6 @@ use crate::world::World;
 pub(super) struct Bundle {
     /// Servers that the embedded DNS server asks.
     pub(super) upstreams: Vec<IpAddr>,
-}
-
-/// The namespaces of other containers that this one joins, by their first process.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Joined {
-    network: Option<i32>,
-    pid: Option<i32>,
-    ipc: Option<i32>,
-}
-
-/// The first process of another container that is to be joined.
-fn join_pid(world: &World, wanted: &str) -> Result<i32> {
-    let handle = world.registry.find(wanted)?;
-    let view = handle.view();
-    match view.state.phase.live() {
-        Some(live) => Ok(live.pid),
-        None => Err(Error::conflict(format!(
-            "cannot join network namespace of a non running container: container {wanted} is {}",
-            view.state.phase.status()
-        ))),
-    }
-}
-
-pub(super) fn joined_namespaces(world: &World, record: &ContainerRecord) -> Result<Joined> {
-    let join = |mode: &str| {
-        mode.strip_prefix("container:")
-            .map(|wanted| join_pid(world, wanted))
-            .transpose()
-    };
-    Ok(Joined {
-        network: join(&record.host.network_mode)?,
-        pid: join(&record.host.pid_mode)?,
-        ipc: join(&record.host.ipc_mode)?,
-    })
 }
 
 fn with_owner<T>(

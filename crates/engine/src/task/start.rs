@@ -9,7 +9,7 @@ use hull_state::containers as rows;
 
 use super::failure::{start_code, start_failure};
 use super::prepare::{self, Bundle};
-use super::{Shim, Task, exit_of, not_modified};
+use super::{Shim, Task, exit_of, join, not_modified};
 use crate::admit::{Admitted, Request};
 use crate::error::{Error, Result};
 use crate::networks::plane::Attachment;
@@ -84,7 +84,7 @@ impl Task {
         let world = self.world.clone();
         let id = self.record.id.clone();
         world.options.failpoints.pass("start.begin")?;
-        let joined = prepare::joined_namespaces(&world, &self.record)?;
+        let joined = join::joined_namespaces(&world, &self.record)?;
         let mut attachments = self.lease(undo).await?;
         world.options.failpoints.pass("start.leased")?;
 

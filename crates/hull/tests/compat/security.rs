@@ -179,6 +179,30 @@ fn a_seccomp_profile_of_the_users() {
 }
 
 #[test]
+fn namespaces_that_cannot_be_shared_are_refused_in_dockers_words() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    engine.ok(&["run", "-d", "--name", "alone", BUSYBOX, "sleep", "1000"]);
+    let join = |flag: &str, why: &str| {
+        engine.fails(
+            &["run", "--rm", flag, "container:alone", BUSYBOX, "true"],
+            125,
+            why,
+        );
+    };
+    join(
+        "--ipc",
+        "non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
+    );
+    engine.ok(&["kill", "alone"]);
+    engine.ok(&["wait", "alone"]);
+    join("--ipc", "can't join IPC of container");
+    join("--pid", "is not running");
+    join("--network", "of a non running container");
+}
+
+#[test]
 fn namespaces_are_shared_where_asked() {
     let Some(engine) = Engine::start() else {
         return;
