@@ -15,7 +15,7 @@ use hull_oci::image as oci;
 use hull_state::{containers as rows, volumes as volume_rows};
 
 use super::mounts::{self, Planned};
-use super::validate;
+use super::{discard, validate};
 use crate::clock;
 use crate::copyup;
 use crate::error::{Error, Result, failed};
@@ -139,6 +139,8 @@ fn make(
     fill_host(world, &mut host_config, &mut warnings)?;
     validate::config(&config, &host_config)?;
     validate::host_config(&host_config)?;
+    let lacking = discard::Kernel::running(world.host.cgroup2);
+    warnings.extend(discard::limits(&lacking, &mut host_config.resources));
     let (path, args) = command(&config)?;
     if config.cmd.is_empty() && config.entrypoint.first().is_some_and(String::is_empty) {
         config.entrypoint.clear();

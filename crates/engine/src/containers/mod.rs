@@ -3,6 +3,7 @@
 
 mod archive;
 mod create;
+mod discard;
 mod inspect;
 pub(crate) mod logs;
 mod mounts;
@@ -316,7 +317,12 @@ impl Containers {
             loop {
                 let seen = view.borrow_and_update().clone();
                 if done(&seen) {
-                    return Ok(answer(&seen));
+                    let mut answer = answer(&seen);
+                    if condition == WaitCondition::Removed {
+                        // moby forgets the error of a failed start when it removes the container: its client would print it twice.
+                        answer.error = None;
+                    }
+                    return Ok(answer);
                 }
                 if view.changed().await.is_err() {
                     // The task is gone: what it last said is final.

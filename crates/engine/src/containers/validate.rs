@@ -246,6 +246,12 @@ pub(crate) fn host_config(host: &HostConfig) -> Result<()> {
     if !matches!(host.isolation.as_str(), "" | "default") {
         return refuse(format!("invalid isolation '{}' on linux", host.isolation));
     }
+    if !host.storage_opt.is_empty() {
+        // Sizes need project quotas, which no snapshotter here sets.
+        return refuse(
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
+        );
+    }
     ports::check(&host.port_bindings)?;
     if matches!(host.network_mode.strip_prefix("container:"), Some("")) {
         return refuse("invalid network mode: container network mode without a container");

@@ -11,6 +11,7 @@ mod links;
 mod live;
 mod net;
 mod prepare;
+mod propagation;
 mod remove;
 mod start;
 
@@ -283,6 +284,9 @@ impl Task {
             self.state.restart_count += 1;
             if let Err(error) = self.start().await {
                 tracing::warn!(container = %self.record.id, %error, "restart by policy");
+                // It counted as running while it waited for this start.
+                self.exits += 1;
+                self.publish();
             }
         }
     }

@@ -485,6 +485,7 @@ fn extra_mount(
                     ))
                 })?;
             }
+            super::propagation::check(&mount.source, &mount.propagation)?;
         }
         MountKind::Volume => {
             resolved.source = world

@@ -62,7 +62,8 @@ impl Task {
         self.start().await
     }
 
-    /// Starts it, whoever asks. On failure the container is as before, with the error and its exit code recorded.
+    /// Starts it, whoever asks. On failure the container is as before, with the error and its exit code recorded; that is no exit:
+    /// who waits for the next one goes on waiting, as in Docker.
     pub(super) async fn start(&mut self) -> Result<()> {
         self.settle().await;
         self.init_failure = None;
@@ -290,7 +291,6 @@ impl Task {
         }
         // Those who wait for output learn that none will come.
         self.pending.clear();
-        self.exits += 1;
         self.publish();
         if self.record.host.auto_remove {
             let options = crate::containers::RemoveOptions {

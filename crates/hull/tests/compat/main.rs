@@ -9,6 +9,7 @@ mod bad_input;
 mod basics;
 mod engine;
 mod exec_and_attach;
+mod flags;
 mod images;
 mod lifecycle;
 mod limits;

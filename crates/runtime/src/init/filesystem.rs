@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use hull_sys::mount::{self, Attr, Param, attr};
 use hull_sys::{Errno, path};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::copy_up::copy_tree;
@@ -33,8 +33,28 @@ const PROC_ALLOWED: &[&str] = &[
 
 /// Changes the propagation of everything that came from the host.
 pub(super) fn host_propagation(change: Propagation) -> StepResult {
-    let root = rustix::fs::open(c"/", DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at("/")?;
-    propagate(root.as_fd(), change)
+    propagate(host_root()?.as_fd(), change)
+}
+
+fn host_root() -> StepResult<OwnedFd> {
+    rustix::fs::open(c"/", DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at("/")
+}
+
+/// Makes the mount that `point` lies on private: a root attached to a shared one would appear on the host, and pivot_root(2) refuses
+/// it. Only the root of a mount can be changed, so it is searched upwards, as runc's `rootfsParentMountPrivate` does.
+fn private_mount_of(point: &Path) -> StepResult {
+    let private = Propagation {
+        flag: libc::MS_PRIVATE,
+        recursive: false,
+    };
+    for path in point.ancestors() {
+        let fd = rustix::fs::open(path, DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(path)?;
+        match propagate(fd.as_fd(), private) {
+            Err(error) if error.errno == Errno::INVAL && path.parent().is_some() => {}
+            done => return done,
+        }
+    }
+    Ok(())
 }
 
 fn propagate(fd: BorrowedFd<'_>, change: Propagation) -> StepResult {
@@ -51,13 +71,7 @@ impl Init<'_> {
     /// private mount of its own where the host's mounts are left shared.
     pub(super) fn attach_root(&self, point: &Path, shared: bool) -> StepResult {
         if shared {
-            let below = mount::clone_tree(CWD, point, false).at(point)?;
-            let private = Propagation {
-                flag: libc::MS_PRIVATE,
-                recursive: false,
-            };
-            propagate(below.as_fd(), private)?;
-            mount::attach(below.as_fd(), None, point).at(point)?;
+            private_mount_of(point)?;
         }
         mount::attach(self.root()?, None, point).at(point)
     }
@@ -282,21 +296,27 @@ impl Init<'_> {
     /// Makes the attached root the root of this mount namespace, and drops the host's mounts from it.
     pub(super) fn pivot_root(&self, by_move: bool, shared: bool) -> StepResult {
         let root = self.root()?;
-        if shared {
-            // Unmounting what is shared with the host would unmount it there.
-            let slave = Propagation {
-                flag: libc::MS_SLAVE,
-                recursive: true,
-            };
-            host_propagation(slave)?;
-        }
+        let old = host_root()?;
+        let slave = Propagation {
+            flag: libc::MS_SLAVE,
+            recursive: true,
+        };
         rustix::process::fchdir(root)?;
         if by_move {
+            if shared {
+                // What is moved onto a mount that is shared with the host appears there too.
+                propagate(old.as_fd(), slave)?;
+            }
             rustix::mount::mount_move(".", "/")?;
             rustix::process::chroot(".")?;
         } else {
             // The old root ends up on top of the new one, at the same place: pivot_root(2), NOTES.
             rustix::process::pivot_root(".", ".")?;
+            if shared {
+                // Unmounting what is shared with the host would unmount it there. Only now, when the container's own mounts,
+                // which are to stay shared, are no longer below.
+                propagate(old.as_fd(), slave)?;
+            }
             unmount(".", UnmountFlags::DETACH)?;
         }
         Ok(rustix::process::chdir("/")?)
