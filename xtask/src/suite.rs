@@ -35,6 +35,7 @@ const NEEDS: &[apt::Need] = &[
     need("mkfs.erofs", "erofs-utils"),
     need("mkfs.ext4", "e2fsprogs"),
     need("fuse-overlayfs", "fuse-overlayfs"),
+    need("dmsetup", "dmsetup"),
     need("qemu-system-x86_64", "qemu-system-x86"),
     need("apparmor_parser", "apparmor"),
     need("curl", "curl"),

@@ -43,6 +43,7 @@ pub(crate) fn engine_options(config: &Config) -> Result<EngineOptions> {
     network(config, &mut options)?;
     containers(config, &mut options)?;
     options.storage_driver = set(&config.storage_driver);
+    options.storage_options.clone_from(&config.storage_opts);
     options
         .insecure_registries
         .clone_from(&config.insecure_registries);

@@ -143,6 +143,7 @@ fn open_world(options: EngineOptions) -> Result<World> {
     let db = Db::open(options.data_root.join("state.db"))?;
     let snapshots = hull_store::snapshot::open(
         options.storage_driver.as_deref(),
+        &options.storage_options,
         &options.data_root.join("snapshots"),
         db.clone(),
     )

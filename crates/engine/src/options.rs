@@ -54,6 +54,8 @@ pub struct EngineOptions {
     pub init_program: Option<PathBuf>,
     /// `--storage-driver`.
     pub storage_driver: Option<String>,
+    /// `--storage-opt`, each `KEY=VALUE`.
+    pub storage_options: Vec<String>,
     /// `--insecure-registry`.
     pub insecure_registries: Vec<String>,
     /// `--registry-mirror`.
@@ -138,6 +140,7 @@ impl EngineOptions {
             shim_program: None,
             init_program: None,
             storage_driver: None,
+            storage_options: Vec::new(),
             insecure_registries: Vec::new(),
             registry_mirrors: Vec::new(),
             certs_dir: None,

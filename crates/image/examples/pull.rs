@@ -22,7 +22,7 @@ fn main() -> Outcome {
     let db = Db::open(root.join("state.db"))?;
     let content = Content::open(root.join("blobs"))?;
     let driver = std::env::var("DRIVER").ok();
-    let snapshotter = snapshot::open(driver.as_deref(), &root.join("snapshots"), db.clone())?;
+    let snapshotter = snapshot::open(driver.as_deref(), &[], &root.join("snapshots"), db.clone())?;
     let images = Images::new(ImagesOptions::new(db, content, snapshotter))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

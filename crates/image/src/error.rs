@@ -189,7 +189,8 @@ impl Error {
                 | Store::TooLarge { .. }
                 | Store::BadLayer { .. }
                 | Store::Refused { .. }
-                | Store::Bomb { .. } => Kind::InvalidParameter,
+                | Store::Bomb { .. }
+                | Store::NoLimit(_) => Kind::InvalidParameter,
                 Store::Io { .. }
                 | Store::Entry { .. }
                 | Store::BlobNotFound(_)
@@ -198,6 +199,7 @@ impl Error {
                 | Store::SnapshotExists(_)
                 | Store::SnapshotState { .. }
                 | Store::Driver { .. }
+                | Store::Program { .. }
                 | Store::State(_) => Kind::Internal,
             },
             Error::State(_) | Error::Stream { .. } => Kind::Internal,

@@ -27,7 +27,8 @@ async fn worker() {
     let root = std::path::Path::new(root);
     let db = hull_state::Db::open(root.join("state.db")).unwrap();
     let content = hull_store::content::Content::open(root.join("blobs")).unwrap();
-    let driver = hull_store::snapshot::open(None, &root.join("snapshots"), db.clone()).unwrap();
+    let driver =
+        hull_store::snapshot::open(None, &[], &root.join("snapshots"), db.clone()).unwrap();
     let options = ImagesOptions {
         registries: quick(),
         ..ImagesOptions::new(db, content, driver)

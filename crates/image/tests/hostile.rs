@@ -689,7 +689,8 @@ async fn a_full_disk() {
         let db = hull_state::Db::open(disk.0.join("state.db")).unwrap();
         let content = hull_store::content::Content::open(disk.0.join("disk/blobs")).unwrap();
         let driver =
-            hull_store::snapshot::open(None, &disk.0.join("disk/snapshots"), db.clone()).unwrap();
+            hull_store::snapshot::open(None, &[], &disk.0.join("disk/snapshots"), db.clone())
+                .unwrap();
         let options = ImagesOptions {
             registries: quick(),
             ..ImagesOptions::new(db, content, driver.clone())

@@ -113,6 +113,17 @@ pub enum Error {
         /// What is missing.
         why: String,
     },
+    /// A size was asked for that this driver cannot hold a snapshot to.
+    #[error("--storage-opt {0}")]
+    NoLimit(String),
+    /// A program that a storage driver works by has failed.
+    #[error("{program} failed: {said}")]
+    Program {
+        /// The program, with its arguments.
+        program: String,
+        /// What it wrote to standard error, or why it could not be started.
+        said: String,
+    },
     /// The database refused.
     #[error("snapshot database")]
     State(#[from] hull_state::Error),

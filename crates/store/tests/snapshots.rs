@@ -15,6 +15,19 @@ use hull_store::snapshot::{Kind, Snapshotter, open};
 use hull_testkit::TempRoot;
 use hull_testkit::image::Tar;
 
+/// devicemapper's pool would be larger than the machine that it is tested in.
+fn options(name: &str) -> Vec<String> {
+    let options: &[&str] = match name {
+        "devicemapper" => &[
+            "dm.basesize=64M",
+            "dm.loopdatasize=512M",
+            "dm.loopmetadatasize=16M",
+        ],
+        _ => &[],
+    };
+    options.iter().map(|&option| option.to_owned()).collect()
+}
+
 /// A driver on a root of its own, and the database beside it.
 struct Bench {
     root: PathBuf,
@@ -26,7 +39,13 @@ struct Bench {
 impl Bench {
     fn open(name: &'static str, root: &Path) -> Bench {
         let db = Db::open(root.join("state.db")).unwrap();
-        let driver = open(Some(name), &root.join("snapshots"), db.clone()).unwrap();
+        let driver = open(
+            Some(name),
+            &options(name),
+            &root.join("snapshots"),
+            db.clone(),
+        )
+        .unwrap();
         assert_eq!(driver.name(), name);
         Bench {
             root: root.to_owned(),
@@ -73,6 +92,8 @@ impl Mounted {
     }
 
     fn tree(&self) -> Vec<String> {
+        // fuse-overlayfs counts a file's names as it meets them: look at all of them once before.
+        tree(&self.path(""));
         tree(&self.path(""))
     }
 }
@@ -258,7 +279,7 @@ fn sweeping(bench: &Bench) {
     std::fs::create_dir_all(dir.join("4711/fs")).unwrap();
     assert_eq!(bench.driver.sweep().unwrap(), 2);
     assert_eq!(bench.dirs(), 1);
-    let again = open(None, &bench.root.join("snapshots"), bench.db.clone()).unwrap();
+    let again = open(None, &[], &bench.root.join("snapshots"), bench.db.clone()).unwrap();
     assert_eq!(
         again.name(),
         bench.name,
@@ -333,6 +354,79 @@ fn btrfs_keeps_the_contract() {
 }
 
 #[test]
+fn fuse_overlayfs_keeps_the_contract() {
+    let usable = Path::new("/dev/fuse").exists();
+    match hull_testkit::skips::program("fuse-overlayfs").filter(|_| usable) {
+        Some(_) => contract("fuse-overlayfs", TempRoot::new("store").path()),
+        None => hull_testkit::skip!("no fuse-overlayfs, or no /dev/fuse"),
+    }
+}
+
+/// File-backed erofs needs a file system with buffered reads below it: not tmpfs.
+#[test]
+fn erofs_keeps_the_contract() {
+    let Some(disk) = Loop::new("mkfs.ext4") else {
+        hull_testkit::skip!("no loop device with ext4");
+        return;
+    };
+    let db = Db::open(disk.mount.join("probe.db")).unwrap();
+    match open(Some("erofs"), &[], &disk.mount.join("snapshots"), db) {
+        Ok(_) => contract("erofs", &disk.mount),
+        Err(error) => hull_testkit::skip!("{error}"),
+    }
+}
+
+#[test]
+fn zfs_keeps_the_contract() {
+    let temp = TempRoot::new("store");
+    let db = Db::open(temp.join("state.db")).unwrap();
+    match open(Some("zfs"), &[], &temp.join("snapshots"), db) {
+        Ok(_) => contract("zfs", temp.path()),
+        Err(error) => hull_testkit::skip!("{error}"),
+    }
+}
+
+/// In the virtual machine, whose kernel has the device mapper.
+#[test]
+fn devicemapper_keeps_the_contract() {
+    if std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .is_ok_and(|name| name.trim() == "hull-vm")
+    {
+        contract("devicemapper", &TempRoot::on_disk("store").folder("root"));
+        return;
+    }
+    if let Some(reason) = hull_testkit::vm::missing() {
+        hull_testkit::skip!("no virtual machine: {reason}");
+        return;
+    }
+    let mut machine = hull_testkit::vm::Vm::new().unwrap().memory_mib(2048);
+    for name in ["dmsetup", "losetup", "mkfs.ext4", "e2fsck", "resize2fs"] {
+        let Some(program) = hull_testkit::skips::program(name) else {
+            hull_testkit::skip!("{name} is not installed");
+            return;
+        };
+        machine = machine
+            .program(&format!("usr/sbin/{name}"), program)
+            .unwrap();
+    }
+    let this = std::env::current_exe().unwrap();
+    let report = machine
+        .program("usr/bin/inside", this)
+        .map(|vm| vm.copy("etc/mke2fs.conf", "/etc/mke2fs.conf"))
+        .unwrap()
+        .unwrap()
+        .case(
+            "contract",
+            "mkdir -p /tmp; mount -t tmpfs none /tmp; \
+             for module in loop ext4 dm_mod dm_thin_pool; do modprobe $module || exit 1; done; \
+             inside --nocapture --exact devicemapper_keeps_the_contract",
+        )
+        .run()
+        .unwrap();
+    report.case("contract").ok();
+}
+
+#[test]
 fn overlay2_keeps_the_contract_on_ext4() {
     match Loop::new("mkfs.ext4") {
         Some(disk) => contract("overlay2", &disk.mount),
@@ -371,29 +465,108 @@ fn many_layers() {
     assert!(refused.to_string().contains("500 layers"), "{refused}");
 }
 
+/// Why each driver that is not here cannot be had: the reason, and never another error.
 #[test]
 fn drivers_that_cannot_be_had_say_why() {
     let temp = TempRoot::new("store");
     let db = Db::open(temp.join("state.db")).unwrap();
-    for name in [
-        "zfs",
-        "aufs",
-        "devicemapper",
-        "fuse-overlayfs",
-        "btrfs",
-        "nonsense",
+    for (name, why) in [
+        ("zfs", "zfs"),
+        ("aufs", "aufs"),
+        ("devicemapper", "dmsetup|device mapper"),
+        ("btrfs", "does not lie on a btrfs file system"),
+        ("erofs", "erofs|not on tmpfs"),
+        (
+            "nonsense",
+            "there is no such driver; choose one of overlay2, ",
+        ),
     ] {
-        let Err(error) = open(Some(name), &temp.join("snapshots"), db.clone()) else {
-            panic!("{name} was opened")
+        let error = match open(Some(name), &[], &temp.join("snapshots"), db.clone()) {
+            Err(error) => error,
+            Ok(_) => {
+                hull_testkit::skip!("{name} can be had here");
+                continue;
+            }
         };
         assert!(matches!(error, Error::Driver { .. }), "{error:?}");
-        assert!(
-            error
-                .to_string()
-                .starts_with(&format!("storage driver \"{name}\" cannot be used: ")),
-            "{error}"
-        );
+        let said = error.to_string();
+        let start = format!("storage driver \"{name}\" cannot be used: ");
+        let rest = said.strip_prefix(&start).expect(&said);
+        assert!(why.split('|').any(|part| rest.contains(part)), "{said}");
     }
+}
+
+#[test]
+fn storage_options_are_known_or_refused() {
+    let temp = TempRoot::new("store");
+    let db = Db::open(temp.join("state.db")).unwrap();
+    let open = |driver, option: &str| {
+        let options = [option.to_owned()];
+        open(Some(driver), &options, &temp.join("snapshots"), db.clone())
+            .map(drop)
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(
+        open("overlay2", "overlay2.override_kernel_check=true"),
+        Ok(())
+    );
+    for (driver, option, why) in [
+        (
+            "overlay2",
+            "overlay2.nonsense=1",
+            "unknown option overlay2.nonsense",
+        ),
+        ("overlay2", "overlay2.size=1G", "'pquota' mount option"),
+        ("vfs", "overlay2.size=1G", "unknown option overlay2.size"),
+        (
+            "vfs",
+            "nonsense",
+            "Unable to parse key/value option: nonsense",
+        ),
+    ] {
+        let error = open(driver, option).unwrap_err();
+        assert!(error.ends_with(why), "{error}");
+    }
+}
+
+/// A size that the driver cannot hold is refused in Docker's words.
+#[test]
+fn a_size_is_kept_or_refused() {
+    let temp = TempRoot::new("store");
+    for (name, why) in [
+        (
+            "overlay2",
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
+        ),
+        ("vfs", "--storage-opt is not supported for vfs"),
+    ] {
+        let bench = Bench::open(name, &temp.folder(name));
+        bench.layer("base", None, &base());
+        bench.driver.prepare("box", Some("base")).unwrap();
+        let error = bench.driver.limit("box", 1 << 30).unwrap_err();
+        assert_eq!(error.to_string(), why);
+    }
+    let Some(disk) = Loop::new("mkfs.btrfs") else {
+        hull_testkit::skip!("no btrfs: neither mkfs.btrfs nor the kernel's module");
+        return;
+    };
+    let bench = Bench::open("btrfs", &disk.mount);
+    bench.layer("base", None, &base());
+    let mounted = Mounted::new(&bench.driver.prepare("box", Some("base")).unwrap());
+    bench.driver.limit("box", 4 << 20).unwrap();
+    let mut written = 0;
+    let full = (0..64).find_map(|index| {
+        let file = mounted.path(&format!("file-{index}"));
+        let outcome = std::fs::write(&file, vec![index as u8; 1 << 20])
+            .and_then(|()| std::fs::File::open(&file)?.sync_all());
+        written += 1;
+        outcome.err()
+    });
+    let full = full.expect("64 MiB went into 4 MiB");
+    assert!(
+        matches!(full.kind(), std::io::ErrorKind::QuotaExceeded),
+        "{full:?} after {written} MiB"
+    );
 }
 
 #[test]

@@ -11,6 +11,15 @@ const SUBVOL_CREATE: libc::c_ulong = 0x5000_940e;
 const SNAP_DESTROY: libc::c_ulong = 0x5000_940f;
 const SNAP_CREATE_V2: libc::c_ulong = 0x5000_9417;
 
+/// `BTRFS_IOC_QUOTA_CTL`, `_QGROUP_LIMIT` and `_QUOTA_RESCAN_WAIT`: `_IOWR(0x94, 40, 16)`, `_IOR(0x94, 43, 48)`, `_IO(0x94, 46)`.
+const QUOTA_CTL: libc::c_ulong = 0xc010_9428;
+const QGROUP_LIMIT: libc::c_ulong = 0x8030_942b;
+const QUOTA_RESCAN_WAIT: libc::c_ulong = 0x942e;
+
+/// `BTRFS_QUOTA_CTL_ENABLE`, `BTRFS_QGROUP_LIMIT_MAX_RFER`.
+const QUOTA_CTL_ENABLE: u64 = 1;
+const LIMIT_MAX_RFER: u64 = 1;
+
 /// `struct btrfs_ioctl_vol_args`.
 #[repr(C)]
 struct VolArgs {
@@ -58,6 +67,30 @@ pub fn snapshot(dir: BorrowedFd<'_>, name: &OsStr, source: BorrowedFd<'_>) -> Re
     };
     // SAFETY: SNAP_CREATE_V2 reads one vol_args_v2 of 4096 bytes, which outlives the call; both fds are borrowed.
     check_unit(unsafe { libc::ioctl(dir.as_raw_fd(), SNAP_CREATE_V2, &raw const args) }.into())
+}
+
+/// Switches quotas on for the file system of `tree`, and waits until what is there has been counted.
+///
+/// # Errors
+/// `EPERM`; `ENOTTY` where it is no btrfs.
+pub fn enable_quota(tree: BorrowedFd<'_>) -> Result<()> {
+    // `struct btrfs_ioctl_quota_ctl_args`: command, status.
+    let mut args = [QUOTA_CTL_ENABLE, 0u64];
+    // SAFETY: QUOTA_CTL reads and writes the 16 bytes of `args`, which outlives the call.
+    check_unit(unsafe { libc::ioctl(tree.as_raw_fd(), QUOTA_CTL, args.as_mut_ptr()) }.into())?;
+    // SAFETY: QUOTA_RESCAN_WAIT has no argument.
+    check_unit(unsafe { libc::ioctl(tree.as_raw_fd(), QUOTA_RESCAN_WAIT) }.into())
+}
+
+/// Lets the subvolume `tree` refer to at most `bytes`, files shared with other subvolumes included.
+///
+/// # Errors
+/// `ENOTCONN` while quotas are off; `EPERM`.
+pub fn limit_referenced(tree: BorrowedFd<'_>, bytes: u64) -> Result<()> {
+    // `struct btrfs_ioctl_qgroup_limit_args`: qgroupid (0: this subvolume's), flags, max_rfer, max_excl, rsv_rfer, rsv_excl.
+    let args = [0u64, LIMIT_MAX_RFER, bytes, 0, 0, 0];
+    // SAFETY: QGROUP_LIMIT reads the 48 bytes of `args`, which outlives the call.
+    check_unit(unsafe { libc::ioctl(tree.as_raw_fd(), QGROUP_LIMIT, args.as_ptr()) }.into())
 }
 
 fn by_name(dir: BorrowedFd<'_>, name: &OsStr, request: libc::c_ulong) -> Result<()> {

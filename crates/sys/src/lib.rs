@@ -14,6 +14,7 @@ pub mod clone;
 pub mod exec;
 pub mod fdpass;
 pub mod fds;
+pub mod fuse;
 pub mod keyring;
 pub mod mount;
 pub mod netdev;

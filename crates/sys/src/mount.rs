@@ -262,20 +262,38 @@ pub fn create(
 }
 
 /// As [`create`] with options as strings; the generic ones (`ro`, `nosuid`, `nodev`, `noexec`, `noatime`,
-/// ..) become attributes of the mount, the rest go to the filesystem.
+/// ..) become attributes of the mount, the rest go to the filesystem. Two things the kernel cannot do in one call are done
+/// here: `fuse.fuse-overlayfs` starts its program ([`crate::fuse`]), and an overlay's `lowerdir+=` that is a file is an erofs
+/// image, which is mounted by itself first (Linux 6.12 mounts one from a file, 6.15 lets overlayfs take a detached mount).
 ///
 /// # Errors
-/// As [`create`].
+/// As [`create`], and those of [`crate::fuse::overlay`].
 pub fn detached<S: AsRef<str>>(
     fstype: &str,
     source: Option<&str>,
     options: &[S],
 ) -> std::result::Result<OwnedFd, FsError> {
+    if fstype == crate::fuse::OVERLAY {
+        return crate::fuse::overlay(options);
+    }
     let c = |s: &str| CString::new(s).map_err(|_| FsError::bare(Errno::INVAL));
     let mut attrs = 0;
     let mut params = Vec::new();
+    // Held until the file system that is made of them exists.
+    let mut images = Vec::new();
     for option in options {
-        match option.as_ref() {
+        let option = option.as_ref();
+        if fstype == "overlay"
+            && let Some(image) = option.strip_prefix("lowerdir+=")
+            && Path::new(image).is_file()
+        {
+            let mount = create(c"erofs", Some(&c(image)?), &[], attr::RDONLY)?;
+            let path = format!("/proc/self/fd/{}", mount.as_raw_fd());
+            params.push(Param::String(c("lowerdir+")?, c(&path)?));
+            images.push(mount);
+            continue;
+        }
+        match option {
             "ro" => attrs |= attr::RDONLY,
             "nosuid" => attrs |= attr::NOSUID,
             "nodev" => attrs |= attr::NODEV,
@@ -303,10 +321,18 @@ pub struct FsError {
 
 impl FsError {
     fn bare(errno: Errno) -> Self {
+        Self::new(errno, "")
+    }
+
+    pub(crate) fn new(errno: Errno, log: impl Into<String>) -> Self {
         Self {
             errno,
-            log: String::new(),
+            log: log.into(),
         }
+    }
+
+    pub(crate) fn invalid() -> Self {
+        Self::bare(Errno::INVAL)
     }
 }
 

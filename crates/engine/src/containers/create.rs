@@ -88,6 +88,25 @@ struct Made {
     warnings: Vec<String>,
 }
 
+/// `--storage-opt size=`, the one option that a container may have.
+fn limit_size(world: &World, id: &str, options: &BTreeMap<String, String>) -> Result<()> {
+    for (key, value) in options {
+        if !key.eq_ignore_ascii_case("size") {
+            return Err(Error::invalid(format!("Unknown option {key}")));
+        }
+        let bytes = hull_store::snapshot::parse_size(value)
+            .ok_or_else(|| Error::invalid(format!("invalid size: '{value}'")))?;
+        world
+            .snapshots
+            .limit(id, bytes)
+            .map_err(|error| match error {
+                hull_store::Error::NoLimit(_) => Error::invalid(error.to_string()),
+                other => failed("limit the container's file system")(other),
+            })?;
+    }
+    Ok(())
+}
+
 /// What a failed create may have left: nothing of it has a row.
 fn drop_files(world: &World, id: &str) -> Result<()> {
     if world.db.read(|tx| rows::get(tx, id)).is_ok() {
@@ -189,6 +208,7 @@ fn make(
         .snapshots
         .prepare(&id, parent.as_deref())
         .map_err(failed("make the container's file system"))?;
+    limit_size(world, &id, &record.host.storage_opt)?;
     world.options.failpoints.pass("create.snapshot")?;
     let dir = world.container_dir(&id).0;
     std::fs::create_dir_all(&dir).map_err(failed(format!("make {}", dir.display())))?;

@@ -45,7 +45,7 @@ impl Store {
     pub fn at(temp: TempRoot, registries: RegistryConfig) -> Self {
         let db = Db::open(temp.join("state.db")).unwrap();
         let content = Content::open(temp.join("blobs")).unwrap();
-        let snapshotter = snapshot::open(None, &temp.join("snapshots"), db.clone()).unwrap();
+        let snapshotter = snapshot::open(None, &[], &temp.join("snapshots"), db.clone()).unwrap();
         let options = ImagesOptions {
             registries,
             ..ImagesOptions::new(db.clone(), content.clone(), snapshotter.clone())
@@ -78,6 +78,7 @@ impl Store {
         self.snapshotter
             .upper_dir(&image.chain_id.clone().unwrap().to_string())
             .unwrap()
+            .to_path_buf()
     }
 
     /// Nothing may be left but what the rows name.

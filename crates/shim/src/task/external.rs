@@ -241,8 +241,12 @@ impl External {
         };
         let fs = mount.kind.as_deref().unwrap_or("overlay");
         let source = mount.source.as_deref().unwrap_or(fs);
-        let made = hull_sys::mount::detached(fs, Some(source), &mount.options)
-            .map_err(|e| failed(crate::chain(&e)))?;
+        let made = match fs {
+            "bind" => hull_sys::mount::clone_tree(rustix::fs::CWD, Path::new(source), false)
+                .map_err(|e| failed(e.to_string()))?,
+            _ => hull_sys::mount::detached(fs, Some(source), &mount.options)
+                .map_err(|e| failed(crate::chain(&e)))?,
+        };
         hull_sys::mount::attach(made.as_fd(), None, &target).map_err(|e| failed(e.to_string()))?;
         self.mounted = true;
         Ok(())

@@ -82,6 +82,13 @@ pub struct Pending {
     pub links: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
+impl Pending {
+    /// Whether the layers below need not be asked for anything.
+    pub fn is_empty(&self) -> bool {
+        self.implicit_dirs.is_empty() && self.links.is_empty()
+    }
+}
+
 /// Hard links into layers below that one layer may have.
 const LINKS_MAX: usize = 100_000;
 

@@ -122,7 +122,7 @@ impl<W: Write> Packer<W> {
         // Labels are the host's affair, overlayfs's attributes the driver's.
         entry
             .xattrs
-            .retain(|(key, _)| !key.starts_with(b"trusted.overlay.") && key != b"security.selinux");
+            .retain(|(key, _)| !is_drivers_own(key) && key != b"security.selinux");
         if kind != Kind::Directory && stat.st_nlink > 1 {
             if let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) {
                 entry.kind = Kind::HardLink;
@@ -180,4 +180,11 @@ impl<W: Write> Packer<W> {
         }
         Ok(())
     }
+}
+
+/// Attributes by which a storage driver notes its own affairs.
+fn is_drivers_own(key: &[u8]) -> bool {
+    [&b"trusted.overlay."[..], b"user.fuseoverlayfs."]
+        .iter()
+        .any(|prefix| key.starts_with(prefix))
 }

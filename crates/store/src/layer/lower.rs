@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::Pending;
 use super::dirs::split;
 use crate::fsutil::{is_opaque, is_whiteout, open_dir, open_dir_at, set_xattr, xattrs};
+use crate::snapshot::Tree;
 use crate::{Error, Result};
 
 /// Something found in a layer: its directory there and its attributes.
@@ -68,10 +69,10 @@ fn find_in(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<Search> {
 }
 
 /// Opens the directories of layers.
-pub(super) fn open_all(paths: &[PathBuf]) -> Result<Vec<OwnedFd>> {
-    paths
+pub(super) fn open_all(trees: &[Tree]) -> Result<Vec<OwnedFd>> {
+    trees
         .iter()
-        .map(|path| open_dir(path).map_err(Error::io("open", path)))
+        .map(|tree| open_dir(tree).map_err(Error::io("open", tree)))
         .collect()
 }
 
@@ -79,8 +80,8 @@ pub(super) fn open_all(paths: &[PathBuf]) -> Result<Vec<OwnedFd>> {
 ///
 /// # Errors
 /// [`Error::Refused`] for a hard link whose target is nowhere; [`Error::Entry`] when the file system refuses.
-pub fn settle(root: &Path, pending: &Pending, lowers: &[PathBuf]) -> Result<()> {
-    if pending.implicit_dirs.is_empty() && pending.links.is_empty() {
+pub fn settle(root: &Path, pending: &Pending, lowers: &[Tree]) -> Result<()> {
+    if pending.is_empty() {
         return Ok(());
     }
     let root = open_dir(root).map_err(Error::io("open", root))?;

@@ -7,13 +7,29 @@ use std::sync::Arc;
 use hull_state::{Db, snapshots};
 use rustix::fs::statfs;
 
-use super::Snapshotter;
-use super::overlay::Overlay;
-use super::trees::{Kin, Trees};
+use super::btrfs::Btrfs;
+use super::options::Options;
+use super::overlay::{Form, Overlay};
+use super::thin::{self, Pool};
+use super::trees::Trees;
+use super::vfs::Vfs;
+use super::zfs::{self, Zfs};
+use super::{Snapshotter, commands, erofs};
 use crate::{Error, Result};
 
-/// The drivers that can be asked for, in order of choice.
-pub const DRIVERS: &[&str] = &["overlay2", "btrfs", "vfs"];
+/// The drivers that are tried by themselves, in order: Docker's. The others are chosen by name only.
+const AUTOMATIC: &[&str] = &["overlay2", "fuse-overlayfs", "btrfs", "zfs", "vfs"];
+
+/// The drivers that can be asked for.
+pub const DRIVERS: &[&str] = &[
+    "overlay2",
+    "fuse-overlayfs",
+    "btrfs",
+    "zfs",
+    "vfs",
+    "erofs",
+    "devicemapper",
+];
 
 const BTRFS: i64 = 0x9123_683e;
 const EXT: i64 = 0xef53;
@@ -22,30 +38,37 @@ const TMPFS: i64 = 0x0102_1994;
 const OVERLAY: i64 = 0x794c_7630;
 const ZFS: i64 = 0x2fc1_2fc1;
 
-/// Opens the driver `driver` (or the one that suits) below `root`, and sweeps what a crash left.
+/// Opens the driver `driver` (or the one that suits) below `root` with its `--storage-opt`s, and sweeps what a crash left.
 ///
 /// # Errors
-/// [`Error::Driver`] for a name that does not exist, or a driver that cannot work here: it says what is missing.
-pub fn open(driver: Option<&str>, root: &Path, db: Db) -> Result<Arc<dyn Snapshotter>> {
+/// [`Error::Driver`] for a name that does not exist, a driver that cannot work here (it says what is missing), or an option
+/// that it does not know.
+pub fn open(
+    driver: Option<&str>,
+    options: &[String],
+    root: &Path,
+    db: Db,
+) -> Result<Arc<dyn Snapshotter>> {
     std::fs::create_dir_all(root).map_err(Error::io("create", root))?;
+    let options = Options::parse(options)?;
     let in_use = db
         .read(snapshots::list)?
         .into_iter()
         .next()
         .map(|snapshot| snapshot.driver);
-    let chosen: Arc<dyn Snapshotter> = match (driver, in_use) {
-        (Some(name), _) => open_named(name, root, db)?,
-        (None, Some(name)) => open_named(&name, root, db)?,
-        (None, None) => open_first(root, db)?,
+    let named = driver.map(str::to_owned).or(in_use);
+    let chosen = match named {
+        Some(name) => open_named(&name, options, root, db)?,
+        None => open_first(options, root, db)?,
     };
     chosen.sweep()?;
     Ok(chosen)
 }
 
-fn open_first(root: &Path, db: Db) -> Result<Arc<dyn Snapshotter>> {
+fn open_first(options: Options, root: &Path, db: Db) -> Result<Arc<dyn Snapshotter>> {
     let mut reasons = Vec::new();
-    for name in DRIVERS {
-        match open_named(name, root, db.clone()) {
+    for name in AUTOMATIC {
+        match open_named(name, options.clone(), root, db.clone()) {
             Err(Error::Driver { why, .. }) => reasons.push(format!("{name}: {why}")),
             other => return other,
         }
@@ -56,38 +79,66 @@ fn open_first(root: &Path, db: Db) -> Result<Arc<dyn Snapshotter>> {
     })
 }
 
-fn open_named(name: &str, root: &Path, db: Db) -> Result<Arc<dyn Snapshotter>> {
+fn open_named(
+    name: &str,
+    mut options: Options,
+    root: &Path,
+    db: Db,
+) -> Result<Arc<dyn Snapshotter>> {
     let unusable = |why: String| Error::Driver {
         driver: name.to_owned(),
         why,
     };
+    let need = |missing: Option<String>| missing.map_or(Ok(()), |why| Err(unusable(why)));
     match name {
         "overlay2" | "overlay" => {
-            check_overlay(root).map_err(unusable)?;
-            Ok(Arc::new(Overlay::open("overlay2", "overlay", root, db)?))
+            need(overlay_missing(root))?;
+            // Docker's check of old kernels: accepted, for there is none to override.
+            options.boolean("overlay2", "overlay2.override_kernel_check")?;
+            if options.size("overlay2.size")?.is_some() {
+                return Err(unusable(
+                    "storage option overlay2.size is supported only for xfs with 'pquota' mount option"
+                        .to_owned(),
+                ));
+            }
+            options.finish("overlay2")?;
+            Ok(Arc::new(Overlay::open(Form::Kernel, root, db)?))
         }
-        "vfs" => Ok(Arc::new(Trees::open(Kin::Copies, root, db)?)),
-        "btrfs" => match backing(root) {
-            BTRFS => Ok(Arc::new(Trees::open(Kin::Subvolumes, root, db)?)),
-            _ => Err(unusable(format!(
-                "{} does not lie on a btrfs file system",
-                root.display()
-            ))),
-        },
-        "fuse-overlayfs" => Err(unusable(
-            "it is not made here yet; as root use overlay2".to_owned(),
-        )),
-        "zfs" => Err(unusable(absent(
-            "zfs",
-            "the kernel has no zfs (its module is not part of Linux)",
-        ))),
-        "aufs" => Err(unusable(absent(
-            "aufs",
-            "the kernel has no aufs (it was never part of Linux); use overlay2",
-        ))),
-        "devicemapper" => Err(unusable(
-            "Docker gave it up in version 25, and so do we; use overlay2".to_owned(),
-        )),
+        "fuse-overlayfs" => {
+            options.finish(name)?;
+            need(fuse_missing())?;
+            Ok(Arc::new(Overlay::open(Form::Fuse, root, db)?))
+        }
+        "erofs" => {
+            options.finish(name)?;
+            need(overlay_missing(root))?;
+            erofs::probe(root).map_err(unusable)?;
+            Ok(Arc::new(Overlay::open(Form::Erofs, root, db)?))
+        }
+        "vfs" => {
+            options.finish(name)?;
+            Ok(Arc::new(Trees::open(Vfs, root, db)?))
+        }
+        "btrfs" => {
+            need(
+                (backing(root) != BTRFS)
+                    .then(|| format!("{} does not lie on a btrfs file system", root.display())),
+            )?;
+            Ok(Arc::new(Trees::open(Btrfs::new(options)?, root, db)?))
+        }
+        "zfs" => {
+            need(zfs::missing())?;
+            Ok(Arc::new(Trees::open(Zfs::open(root, options)?, root, db)?))
+        }
+        "devicemapper" => {
+            need(thin::missing())?;
+            Ok(Arc::new(Trees::open(Pool::open(root, options)?, root, db)?))
+        }
+        "aufs" => Err(unusable(if kernel_has("aufs") {
+            "Docker gave it up in version 24, and this program has no such driver, though the kernel could; use overlay2".to_owned()
+        } else {
+            "the kernel has no aufs (it was never part of Linux); use overlay2".to_owned()
+        })),
         _ => Err(unusable(format!(
             "there is no such driver; choose one of {}",
             DRIVERS.join(", ")
@@ -95,31 +146,34 @@ fn open_named(name: &str, root: &Path, db: Db) -> Result<Arc<dyn Snapshotter>> {
     }
 }
 
-fn check_overlay(root: &Path) -> std::result::Result<(), String> {
-    let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    if !filesystems.split_whitespace().any(|name| name == "overlay") {
-        return Err("the kernel has no overlayfs (try: modprobe overlay)".to_owned());
-    }
-    match backing(root) {
-        OVERLAY => Err(format!(
-            "{} lies on overlayfs, which cannot be an upper layer",
-            root.display()
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// Why a driver that needs a file system of the kernel cannot be used.
-fn absent(filesystem: &str, without: &str) -> String {
-    let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    if filesystems
+fn kernel_has(filesystem: &str) -> bool {
+    std::fs::read_to_string("/proc/filesystems")
+        .unwrap_or_default()
         .split_whitespace()
         .any(|name| name == filesystem)
-    {
-        return "this program has no such driver yet, though the kernel could; use overlay2"
-            .to_owned();
+}
+
+fn overlay_missing(root: &Path) -> Option<String> {
+    if !kernel_has("overlay") {
+        return Some("the kernel has no overlayfs (try: modprobe overlay)".to_owned());
     }
-    without.to_owned()
+    (backing(root) == OVERLAY).then(|| {
+        format!(
+            "{} lies on overlayfs, which cannot be an upper layer",
+            root.display()
+        )
+    })
+}
+
+fn fuse_missing() -> Option<String> {
+    if !Path::new("/dev/fuse").exists() {
+        return Some(
+            "the kernel has no FUSE: there is no /dev/fuse (try: modprobe fuse)".to_owned(),
+        );
+    }
+    commands::find(hull_sys::fuse::PROGRAM)
+        .is_none()
+        .then(|| "fuse-overlayfs is not installed (Debian's package fuse-overlayfs)".to_owned())
 }
 
 fn backing(path: &Path) -> i64 {

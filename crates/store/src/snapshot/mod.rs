@@ -19,16 +19,26 @@
 //! `commit_layer(chain0, "pull-1-0", None, ..)`, `commit_layer(chain1, "pull-1-1", Some(chain0), ..)`,
 //! `prepare(container, Some(chain1))`, run, `remove(container)`.
 
+mod btrfs;
 mod choose;
+mod commands;
+mod erofs;
+mod options;
 mod overlay;
 mod rows;
+mod thin;
+mod tree;
 mod trees;
+mod vfs;
+mod zfs;
 
 use std::path::PathBuf;
 
 use hull_oci::runtime::Mount;
 
 pub use choose::{DRIVERS, open};
+pub use options::parse_size;
+pub use tree::Tree;
 
 use crate::Result;
 use crate::layer::Pending;
@@ -59,21 +69,21 @@ pub struct Usage {
 }
 
 /// Where a snapshot's changes against its parent can be read, for [`crate::layer::diff`] and friends.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum DiffSource {
     /// Only the changes, in overlayfs's form, and the directories below, uppermost first.
     Upper {
         /// The changes.
-        upper: PathBuf,
+        upper: Tree,
         /// The layers below.
-        lowers: Vec<PathBuf>,
+        lowers: Vec<Tree>,
     },
     /// Two complete trees.
     Trees {
         /// The parent's tree; `None` when the snapshot has none.
-        lower: Option<PathBuf>,
+        lower: Option<Tree>,
         /// The snapshot's tree.
-        upper: PathBuf,
+        upper: Tree,
     },
 }
 
@@ -118,8 +128,15 @@ pub trait Snapshotter: Send + Sync {
     /// All snapshots of this driver, oldest first.
     fn walk(&self) -> Result<Vec<Info>>;
 
-    /// Where the snapshot's own files lie: for overlay drivers its changes, for others its whole tree.
-    fn upper_dir(&self, key: &str) -> Result<PathBuf>;
+    /// Lets an active snapshot hold at most `bytes`: with complete trees what comes from the parent counts, as in Docker.
+    /// Asked before it is first mounted.
+    ///
+    /// # Errors
+    /// [`Error::NoLimit`](crate::Error::NoLimit) where the driver or the file system below it has none, in Docker's words.
+    fn limit(&self, key: &str, bytes: u64) -> Result<()>;
+
+    /// The snapshot's own files: for overlay drivers its changes, for others its whole tree.
+    fn upper_dir(&self, key: &str) -> Result<Tree>;
 
     /// Where its changes can be read.
     fn diff_source(&self, key: &str) -> Result<DiffSource>;

@@ -1,4 +1,4 @@
-//! `overlay2`: one directory per layer, joined by overlayfs. Also the layout of `fuse-overlayfs`.
+//! `overlay2`, `fuse-overlayfs` and `erofs`: one layer each by itself, joined when mounted.
 //!
 //! `<root>/<n>/fs` has the snapshot's own files, `<root>/<n>/work` belongs to the kernel. Layers are given as single
 //! `lowerdir+=` options, which fsconfig(2) takes without a page's limit on their sum (Linux 6.5).
@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 
 use hull_oci::runtime::Mount;
 use hull_state::Db;
+use hull_state::snapshots::Snapshot;
 
+use super::erofs;
 use super::rows::{Chain, Rows, info};
-use super::{DiffSource, Info, Kind, Snapshotter, Usage};
+use super::{DiffSource, Info, Kind, Snapshotter, Tree, Usage};
 use crate::fsutil::{measure, remove_path};
 use crate::layer::{Pending, settle};
 use crate::{Error, Result};
@@ -19,17 +21,45 @@ use crate::{Error, Result};
 /// Layers that one mount can join: overlayfs's own limit (`OVL_MAX_STACK`).
 pub(super) const LOWERS_MAX: usize = 500;
 
+/// What joins the layers, and what a committed one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Directories, joined by the kernel.
+    Kernel,
+    /// Directories, joined by the program fuse-overlayfs.
+    Fuse,
+    /// erofs images, joined by the kernel.
+    Erofs,
+}
+
+impl Form {
+    pub fn name(self) -> &'static str {
+        match self {
+            Form::Kernel => "overlay2",
+            Form::Fuse => "fuse-overlayfs",
+            Form::Erofs => "erofs",
+        }
+    }
+
+    fn fstype(self) -> &'static str {
+        match self {
+            Form::Kernel | Form::Erofs => "overlay",
+            Form::Fuse => hull_sys::fuse::OVERLAY,
+        }
+    }
+}
+
 pub(super) struct Overlay {
     rows: Rows,
-    fstype: &'static str,
+    form: Form,
 }
 
 impl Overlay {
-    pub fn open(name: &'static str, fstype: &'static str, root: &Path, db: Db) -> Result<Self> {
-        let rows = Rows::open(db, name, root)?;
+    pub fn open(form: Form, root: &Path, db: Db) -> Result<Self> {
+        let rows = Rows::open(db, form.name(), root)?;
         fs::set_permissions(rows.root(), Permissions::from_mode(0o710))
             .map_err(Error::io("set mode of", rows.root()))?;
-        Ok(Overlay { rows, fstype })
+        Ok(Overlay { rows, form })
     }
 
     /// Makes the directories of a new snapshot. The top of a container's tree looks like its parent's.
@@ -72,8 +102,11 @@ impl Overlay {
             }
             None => None,
         };
-        let upper = below.as_ref().map(|chain| self.files(&chain.own));
-        let made = self.make(kind == Kind::Active, upper.as_deref())?;
+        let top = below
+            .as_ref()
+            .map(|chain| self.tree(&chain.own))
+            .transpose()?;
+        let made = self.make(kind == Kind::Active, top.as_deref())?;
         let own = self
             .rows
             .insert(key, parent, kind, &made)
@@ -87,16 +120,30 @@ impl Overlay {
         Ok(self.mounts_of(&Chain { own, parents }))
     }
 
-    fn files(&self, snapshot: &hull_state::snapshots::Snapshot) -> PathBuf {
-        self.rows.dir(snapshot).join("fs")
+    /// What a mount of it names: its directory, or its image.
+    fn layer(&self, snapshot: &Snapshot) -> PathBuf {
+        let dir = self.rows.dir(snapshot);
+        match (self.form, snapshot.kind) {
+            (Form::Erofs, Kind::Committed) => dir.join(erofs::IMAGE),
+            _ => dir.join("fs"),
+        }
+    }
+
+    /// Its own files, to be walked.
+    fn tree(&self, snapshot: &Snapshot) -> Result<Tree> {
+        let layer = self.layer(snapshot);
+        match (self.form, snapshot.kind) {
+            (Form::Erofs, Kind::Committed) => erofs::mount(&layer),
+            _ => Ok(layer.into()),
+        }
     }
 
     fn mounts_of(&self, chain: &Chain) -> Vec<Mount> {
-        let own = self.files(&chain.own);
+        let own = self.layer(&chain.own);
         let mut lowers: Vec<PathBuf> = chain
             .parents
             .iter()
-            .map(|parent| self.files(parent))
+            .map(|parent| self.layer(parent))
             .collect();
         match chain.own.kind {
             Kind::Active => {
@@ -112,11 +159,24 @@ impl Overlay {
                     lowers.insert(0, own);
                 }
                 match lowers.as_slice() {
-                    [] => vec![bind(&self.files(&chain.own), "ro")],
-                    [one] => vec![bind(one, "ro")],
+                    [] => vec![bind(&self.layer(&chain.own), "ro")],
+                    [one] => vec![self.alone(one)],
                     several => vec![self.join(several, None)],
                 }
             }
+        }
+    }
+
+    /// One committed layer by itself, read-only.
+    fn alone(&self, layer: &Path) -> Mount {
+        match self.form {
+            Form::Kernel | Form::Fuse => bind(layer, "ro"),
+            Form::Erofs => Mount {
+                kind: Some("erofs".to_owned()),
+                source: Some(layer.display().to_string()),
+                options: vec!["ro".to_owned()],
+                ..Mount::default()
+            },
         }
     }
 
@@ -131,24 +191,24 @@ impl Overlay {
         } else {
             options.push("ro".to_owned());
         }
-        if self.fstype == "overlay" {
+        if self.form != Form::Fuse {
             // An upper directory must be a layer by itself, whatever the kernel's defaults are: no redirects to follow,
             // no metadata-only copies, no index that ties it to its lowers' inodes.
             options.extend(["index=off", "redirect_dir=off", "metacopy=off"].map(str::to_owned));
         }
         Mount {
-            kind: Some(self.fstype.to_owned()),
+            kind: Some(self.form.fstype().to_owned()),
             source: Some("overlay".to_owned()),
             options,
             ..Mount::default()
         }
     }
 
-    fn lowers(&self, chain: &Chain) -> Vec<PathBuf> {
+    fn lowers(&self, chain: &Chain) -> Result<Vec<Tree>> {
         chain
             .parents
             .iter()
-            .map(|parent| self.files(parent))
+            .map(|parent| self.tree(parent))
             .collect()
     }
 
@@ -156,6 +216,23 @@ impl Overlay {
         let files = self.upper_dir(key)?;
         let (bytes, inodes) = measure(&files).map_err(Error::io("measure", &files))?;
         Ok(Usage { bytes, inodes })
+    }
+
+    /// Gives an active snapshot the form of a committed one and its row; `parent` as in [`Rows::commit`].
+    fn seal(&self, name: &str, own: &Snapshot, parent: Option<Option<&str>>) -> Result<()> {
+        let usage = self.measured(&own.key)?;
+        if self.form != Form::Erofs {
+            return self.rows.commit(name, &own.key, parent, usage);
+        }
+        let dir = self.rows.dir(own);
+        let files = dir.join("fs");
+        erofs::build(&files, &dir.join(erofs::IMAGE))?;
+        self.rows.commit(name, &own.key, parent, usage)?;
+        // What a crash leaves here goes with the snapshot.
+        for left in [files, dir.join("work")] {
+            remove_path(&left).map_err(Error::io("remove", &left))?;
+        }
+        Ok(())
     }
 }
 
@@ -190,7 +267,7 @@ impl Snapshotter for Overlay {
             .inspect_err(|_| {
                 let _ = remove_path(&made);
             })?;
-        Ok(self.files(&own))
+        Ok(self.layer(&own))
     }
 
     fn commit_layer(
@@ -201,22 +278,21 @@ impl Snapshotter for Overlay {
         pending: &Pending,
     ) -> Result<()> {
         let own = self.rows.active(key)?;
-        let lowers = match parent {
-            Some(parent) => {
-                let chain = self.rows.chain(parent)?;
-                [vec![self.files(&chain.own)], self.lowers(&chain)].concat()
-            }
-            None => Vec::new(),
-        };
-        settle(&self.files(&own), pending, &lowers)?;
-        let usage = self.measured(key)?;
-        self.rows.commit(name, key, Some(parent), usage)
+        if let Some(parent) = parent
+            && !pending.is_empty()
+        {
+            let chain = self.rows.chain(parent)?;
+            let lowers = [vec![self.tree(&chain.own)?], self.lowers(&chain)?].concat();
+            settle(&self.layer(&own), pending, &lowers)?;
+        } else {
+            settle(&self.layer(&own), pending, &[])?;
+        }
+        self.seal(name, &own, Some(parent))
     }
 
     fn commit(&self, name: &str, key: &str) -> Result<()> {
-        self.rows.active(key)?;
-        let usage = self.measured(key)?;
-        self.rows.commit(name, key, None, usage)
+        let own = self.rows.active(key)?;
+        self.seal(name, &own, None)
     }
 
     fn remove(&self, key: &str) -> Result<()> {
@@ -244,26 +320,36 @@ impl Snapshotter for Overlay {
         self.rows.walk()
     }
 
-    fn upper_dir(&self, key: &str) -> Result<PathBuf> {
-        Ok(self.files(&self.rows.get(key)?))
+    fn limit(&self, _key: &str, _bytes: u64) -> Result<()> {
+        // No quota of ours is made on the file system below; Docker's sentence is for this very case.
+        Err(Error::NoLimit(match self.form {
+            Form::Kernel => {
+                "is supported only for overlay over xfs with 'pquota' mount option".to_owned()
+            }
+            Form::Fuse | Form::Erofs => format!("is not supported for {}", self.form.name()),
+        }))
+    }
+
+    fn upper_dir(&self, key: &str) -> Result<Tree> {
+        self.tree(&self.rows.get(key)?)
     }
 
     fn diff_source(&self, key: &str) -> Result<DiffSource> {
         let chain = self.rows.chain(key)?;
         Ok(DiffSource::Upper {
-            upper: self.files(&chain.own),
-            lowers: self.lowers(&chain),
+            upper: self.tree(&chain.own)?,
+            lowers: self.lowers(&chain)?,
         })
     }
 
     fn inspect_data(&self, key: &str) -> Result<Vec<(&'static str, String)>> {
         let chain = self.rows.chain(key)?;
         let mut data = Vec::new();
-        let lowers = self.lowers(&chain);
-        if !lowers.is_empty() {
-            let joined: Vec<_> = lowers
+        if !chain.parents.is_empty() {
+            let joined: Vec<_> = chain
+                .parents
                 .iter()
-                .map(|lower| lower.display().to_string())
+                .map(|parent| self.layer(parent).display().to_string())
                 .collect();
             data.push(("LowerDir", joined.join(":")));
         }
@@ -276,6 +362,9 @@ impl Snapshotter for Overlay {
 
     fn status(&self) -> Vec<(String, String)> {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        if self.form == Form::Fuse {
+            return Vec::new();
+        }
         vec![
             pair(
                 "Backing Filesystem",

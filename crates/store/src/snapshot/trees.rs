@@ -1,130 +1,116 @@
-//! Drivers whose snapshots are complete trees: `vfs` and `btrfs`.
+//! Drivers whose snapshots are complete trees: `vfs`, `btrfs`, `zfs`, `devicemapper`.
 //!
-//! `<root>/<n>/fs` is the tree: with vfs a directory, copied from its parent (slow and large, but it works on any file
-//! system, and shares content where that one has reflinks); with btrfs a subvolume, made as a snapshot of its parent. A
-//! staged layer is in overlayfs's form until it is committed: then it is laid over a tree made from its parent.
+//! What they share is here: the life of a snapshot, and that a staged layer is a plain directory in overlayfs's form until
+//! it is committed, when it is laid over a tree made from its parent. How a tree comes and goes is the [`Kin`]'s.
 
-use std::ffi::OsStr;
 use std::fs::{self, Permissions};
-use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use hull_oci::runtime::Mount;
 use hull_state::Db;
 use hull_state::snapshots::Snapshot;
-use hull_sys::btrfs;
-use rustix::fs::{CWD, RenameFlags};
 
-use super::overlay::bind;
 use super::rows::{Rows, info};
-use super::{DiffSource, Info, Kind, Snapshotter, Usage};
-use crate::fsutil::{measure, open_dir, remove_path};
-use crate::layer::{Pending, copy_tree, merge, settle};
+use super::{DiffSource, Info, Kind, Snapshotter, Tree, Usage};
+use crate::fsutil::{measure, remove_path};
+use crate::layer::{Pending, merge, settle};
 use crate::{Error, Result};
 
-/// How a tree comes and goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kin {
-    /// Directories, copied.
-    Copies,
-    /// btrfs subvolumes.
-    Subvolumes,
+/// A staged layer's directory in its snapshot's.
+const STAGE: &str = "stage";
+
+/// How the trees of one driver come and go. `dir` is a snapshot's own directory, which may be renamed in between.
+pub(super) trait Kin: Send + Sync {
+    /// The driver's name.
+    fn name(&self) -> &'static str;
+
+    /// Makes the tree of `dir`: equal to that of `parent`, or empty.
+    fn plant(&self, dir: &Path, parent: Option<&Path>) -> Result<()>;
+
+    /// The tree, to be read and written by this process.
+    fn tree(&self, dir: &Path) -> Result<Tree>;
+
+    /// How a container mounts it.
+    fn mount(&self, dir: &Path, writable: bool) -> Result<Mount>;
+
+    /// Removes the tree, as far as it is more than files in `dir`; one that is not there is no error.
+    fn uproot(&self, dir: &Path) -> Result<()>;
+
+    /// Lets the tree grow to at most `bytes`.
+    fn limit(&self, dir: &Path, bytes: u64) -> Result<()>;
+
+    /// For `docker info`.
+    fn status(&self) -> Vec<(String, String)>;
+
+    /// For `docker inspect`.
+    fn inspect(&self, dir: &Path) -> Result<Vec<(&'static str, String)>>;
 }
 
-pub(super) struct Trees {
+pub(super) struct Trees<K> {
     rows: Rows,
-    kin: Kin,
+    kin: K,
 }
 
-impl Trees {
-    pub fn open(kin: Kin, root: &Path, db: Db) -> Result<Self> {
-        let name = match kin {
-            Kin::Copies => "vfs",
-            Kin::Subvolumes => "btrfs",
-        };
+impl<K: Kin> Trees<K> {
+    pub fn open(kin: K, root: &Path, db: Db) -> Result<Self> {
         Ok(Trees {
-            rows: Rows::open(db, name, root)?,
+            rows: Rows::open(db, kin.name(), root)?,
             kin,
         })
     }
 
-    fn files(&self, snapshot: &Snapshot) -> PathBuf {
-        self.rows.dir(snapshot).join("fs")
+    fn dir_of(&self, key: &str) -> Result<PathBuf> {
+        Ok(self.rows.dir(&self.rows.get(key)?))
     }
 
-    fn parent_files(&self, snapshot: &Snapshot) -> Result<Option<PathBuf>> {
-        let parent = snapshot
-            .parent
-            .as_deref()
-            .map(|parent| self.rows.get(parent))
-            .transpose()?;
-        Ok(parent.map(|parent| self.files(&parent)))
-    }
-
-    /// A new tree in a directory of its own, equal to the parent's.
-    fn make(&self, parent: Option<&Path>) -> Result<PathBuf> {
-        let dir = self.rows.temporary();
-        fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
-        self.plant(&dir, parent).inspect_err(|_| {
-            // The sweep removes what cannot be removed now.
-            let _ = self.discard(&dir);
-        })?;
-        Ok(dir)
-    }
-
-    fn plant(&self, dir: &Path, parent: Option<&Path>) -> Result<()> {
-        let files = dir.join("fs");
-        let open = |path: &Path| open_dir(path).map_err(Error::io("open", path));
-        let name = OsStr::new("fs");
-        match (self.kin, parent) {
-            (Kin::Copies, _) => fs::create_dir(&files).map_err(Error::io("create", &files))?,
-            (Kin::Subvolumes, None) => {
-                btrfs::create(open(dir)?.as_fd(), name)
-                    .map_err(Error::io("create subvolume", &files))?;
-            }
-            (Kin::Subvolumes, Some(parent)) => {
-                return btrfs::snapshot(open(dir)?.as_fd(), name, open(parent)?.as_fd())
-                    .map_err(Error::io("create snapshot", &files));
-            }
+    /// A staged layer's directory, or a snapshot's tree.
+    fn files(&self, snapshot: &Snapshot) -> Result<Tree> {
+        let dir = self.rows.dir(snapshot);
+        let stage = dir.join(STAGE);
+        if snapshot.kind == Kind::Active && stage.is_dir() {
+            return Ok(stage.into());
         }
-        fs::set_permissions(&files, Permissions::from_mode(0o755))
-            .map_err(Error::io("set mode of", &files))?;
-        match parent {
-            Some(parent) => copy_tree(parent, &files),
-            None => Ok(()),
-        }
+        self.kin.tree(&dir)
     }
 
-    /// Removes a snapshot's directory, subvolume and all.
     fn discard(&self, dir: &Path) -> Result<()> {
-        if self.kin == Kin::Subvolumes
-            && let Ok(fd) = open_dir(dir)
-        {
-            // Whatever is no subvolume is removed as any directory.
-            let _ = btrfs::destroy(fd.as_fd(), OsStr::new("fs"));
-        }
+        self.kin.uproot(dir)?;
         remove_path(dir).map_err(Error::io("remove", dir))
     }
 
     fn new_snapshot(&self, key: &str, parent: Option<&str>, kind: Kind) -> Result<Snapshot> {
-        let below = parent
-            .map(|parent| self.rows.get(parent))
-            .transpose()?
-            .map(|parent| self.files(&parent));
-        let made = self.make(below.as_deref())?;
-        self.rows.insert(key, parent, kind, &made).inspect_err(|_| {
-            let _ = self.discard(&made);
+        let below = parent.map(|parent| self.dir_of(parent)).transpose()?;
+        self.insert(key, parent, kind, |dir| {
+            self.kin.plant(dir, below.as_deref())
         })
     }
 
-    fn measured(&self, files: &Path) -> Result<Usage> {
-        let (bytes, inodes) = measure(files).map_err(Error::io("measure", files))?;
+    /// Makes a directory, fills it, and gives it a row; on failure it goes again.
+    fn insert(
+        &self,
+        key: &str,
+        parent: Option<&str>,
+        kind: Kind,
+        fill: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Snapshot> {
+        let made = self.rows.temporary();
+        fs::create_dir_all(&made).map_err(Error::io("create", &made))?;
+        fill(&made)
+            .and_then(|()| self.rows.insert(key, parent, kind, &made))
+            .inspect_err(|_| {
+                // The sweep removes what cannot be removed now.
+                let _ = self.discard(&made);
+            })
+    }
+
+    fn measured(&self, tree: &Tree) -> Result<Usage> {
+        let (bytes, inodes) = measure(tree).map_err(Error::io("measure", tree))?;
         Ok(Usage { bytes, inodes })
     }
 }
 
-impl Snapshotter for Trees {
+impl<K: Kin> Snapshotter for Trees<K> {
     fn name(&self) -> &'static str {
         self.rows.driver()
     }
@@ -140,8 +126,13 @@ impl Snapshotter for Trees {
     }
 
     fn stage(&self, key: &str) -> Result<PathBuf> {
-        self.new_snapshot(key, None, Kind::Active)
-            .map(|own| self.files(&own))
+        let own = self.insert(key, None, Kind::Active, |dir| {
+            let stage = dir.join(STAGE);
+            fs::create_dir(&stage).map_err(Error::io("create", &stage))?;
+            fs::set_permissions(&stage, Permissions::from_mode(0o755))
+                .map_err(Error::io("set mode of", &stage))
+        })?;
+        Ok(self.rows.dir(&own).join(STAGE))
     }
 
     fn commit_layer(
@@ -152,25 +143,25 @@ impl Snapshotter for Trees {
         pending: &Pending,
     ) -> Result<()> {
         let own = self.rows.active(key)?;
-        let files = self.files(&own);
-        let below = parent
-            .map(|parent| self.rows.get(parent))
-            .transpose()?
-            .map(|parent| self.files(&parent));
-        settle(&files, pending, below.as_slice())?;
+        let dir = self.rows.dir(&own);
+        let stage = dir.join(STAGE);
+        let below = parent.map(|parent| self.dir_of(parent)).transpose()?;
+        let tree = below.as_deref().map(|dir| self.kin.tree(dir)).transpose()?;
+        settle(&stage, pending, tree.as_slice())?;
+        drop(tree);
         // Even without a parent the overlay form must go: whiteouts of nothing, opaque marks.
-        let made = self.make(below.as_deref())?;
-        merge(&files, &made.join("fs"))?;
-        // The merged tree takes the place of the staged one, which goes with the directory that it is moved to.
-        swap(&files, &made.join("fs"))?;
-        self.discard(&made)?;
-        let usage = self.measured(&files)?;
+        self.kin.plant(&dir, below.as_deref())?;
+        let tree = self.kin.tree(&dir)?;
+        merge(&stage, &tree)?;
+        let usage = self.measured(&tree)?;
+        drop(tree);
+        remove_path(&stage).map_err(Error::io("remove", &stage))?;
         self.rows.commit(name, key, Some(parent), usage)
     }
 
     fn commit(&self, name: &str, key: &str) -> Result<()> {
         let own = self.rows.active(key)?;
-        let usage = self.measured(&self.files(&own))?;
+        let usage = self.measured(&self.files(&own)?)?;
         self.rows.commit(name, key, None, usage)
     }
 
@@ -181,10 +172,10 @@ impl Snapshotter for Trees {
 
     fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
         let own = self.rows.get(key)?;
-        Ok(vec![bind(
-            &self.files(&own),
-            if own.kind == Kind::Active { "rw" } else { "ro" },
-        )])
+        let mount = self
+            .kin
+            .mount(&self.rows.dir(&own), own.kind == Kind::Active)?;
+        Ok(vec![mount])
     }
 
     fn stat(&self, key: &str) -> Result<Info> {
@@ -195,7 +186,7 @@ impl Snapshotter for Trees {
         let own = self.rows.get(key)?;
         match (own.kind, own.size, own.inodes) {
             (Kind::Committed, Some(bytes), Some(inodes)) => Ok(Usage { bytes, inodes }),
-            _ => self.measured(&self.files(&own)),
+            _ => self.measured(&self.files(&own)?),
         }
     }
 
@@ -203,27 +194,31 @@ impl Snapshotter for Trees {
         self.rows.walk()
     }
 
-    fn upper_dir(&self, key: &str) -> Result<PathBuf> {
-        Ok(self.files(&self.rows.get(key)?))
+    fn limit(&self, key: &str, bytes: u64) -> Result<()> {
+        self.kin.limit(&self.dir_of(key)?, bytes)
+    }
+
+    fn upper_dir(&self, key: &str) -> Result<Tree> {
+        self.files(&self.rows.get(key)?)
     }
 
     fn diff_source(&self, key: &str) -> Result<DiffSource> {
         let own = self.rows.get(key)?;
+        let parent = own.parent.as_deref();
         Ok(DiffSource::Trees {
-            lower: self.parent_files(&own)?,
-            upper: self.files(&own),
+            lower: parent
+                .map(|parent| self.kin.tree(&self.dir_of(parent)?))
+                .transpose()?,
+            upper: self.files(&own)?,
         })
     }
 
-    fn inspect_data(&self, _key: &str) -> Result<Vec<(&'static str, String)>> {
-        Ok(Vec::new())
+    fn inspect_data(&self, key: &str) -> Result<Vec<(&'static str, String)>> {
+        self.kin.inspect(&self.dir_of(key)?)
     }
 
     fn status(&self) -> Vec<(String, String)> {
-        match self.kin {
-            Kin::Copies => Vec::new(),
-            Kin::Subvolumes => vec![("Btrfs".to_owned(), String::new())],
-        }
+        self.kin.status()
     }
 
     fn sweep(&self) -> Result<usize> {
@@ -233,10 +228,4 @@ impl Snapshotter for Trees {
         }
         Ok(strays.len() + gone)
     }
-}
-
-/// Exchanges two directories in one step.
-fn swap(one: &Path, other: &Path) -> Result<()> {
-    rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)
-        .map_err(Error::io("exchange", one))
 }
