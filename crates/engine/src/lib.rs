@@ -115,10 +115,9 @@ impl Engine {
         restore::leave_all(&self.world).await?;
         blocking(&self.world, |world| {
             // Containers that run on need their rules; without any, nothing of this daemon is left in the firewall.
-            let running = world.registry.views();
-            let firewall = match running.iter().any(|view| view.state.phase.live().is_some()) {
-                true => Ok(()),
-                false => world.plane.host.remove_firewall().map_err(Error::from),
+            let firewall = match world.plane.attachments()?.is_empty() {
+                true => world.plane.host.remove_firewall().map_err(Error::from),
+                false => Ok(()),
             };
             let checkpoint = world.db.checkpoint().map_err(Error::from);
             firewall.and(checkpoint)

@@ -128,9 +128,17 @@ impl ContainerRecord {
             .map_err(|cause| Error::failed("encode the container's record", cause))
     }
 
-    pub(crate) fn decode(text: &str, name: &str) -> Result<ContainerRecord> {
+    /// Reads the record of a row. Fields that are missing have their defaults, but a record of another id, or of none, is not
+    /// this row's.
+    pub(crate) fn decode(text: &str, id: &str, name: &str) -> Result<ContainerRecord> {
         let mut record: ContainerRecord = serde_json::from_str(text)
             .map_err(|cause| Error::failed("decode a container's record", cause))?;
+        if record.id != id {
+            return Err(Error::internal(format!(
+                "decode a container's record: it is of \"{}\"",
+                record.id
+            )));
+        }
         name.clone_into(&mut record.name);
         Ok(record)
     }

@@ -22,9 +22,26 @@ use crate::world::{World, blocking};
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// Whether a process belongs to a container: by its cgroup, since a number may have been given to another meanwhile.
-pub(crate) fn is_ours(pid: i32, container: &str) -> bool {
+fn is_ours(pid: i32, container: &str) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/cgroup"))
         .is_ok_and(|text| text.contains(container))
+}
+
+/// Ends a container whose shim died: nobody holds its output any more, nor would anybody remove its cgroup and the runtime's
+/// record, which would stand in the way of the next start. Its first process takes its pid namespace along.
+pub(crate) fn end_without_shim(world: &World, pid: i32, container: &str) -> Result<()> {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid)
+        && let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+        && is_ours(pid.as_raw_nonzero().get(), container)
+    {
+        // It may have ended meanwhile.
+        let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL);
+    }
+    let state_root = world.options.exec_root.join("runtime");
+    match hull_runtime::delete(&state_root, container, true) {
+        Ok(()) | Err(hull_runtime::Error::NotFound(_)) => Ok(()),
+        Err(error) => Err(Error::failed("remove what the dead shim left", error)),
+    }
 }
 
 /// Restores everything; containers whose policy says so are started again, without waiting for them.
@@ -32,19 +49,23 @@ pub(crate) async fn restore(world: &Arc<World>) -> Result<()> {
     let all = world.db.read(rows::list)?;
     let mut restart = Vec::new();
     let mut kept_attachments = Vec::new();
+    // Rows of a newer Hull, say: what belongs to them is not ours to bury, and whoever can read them finds it as it was.
+    let mut unreadable = BTreeSet::new();
     let attachments = blocking(world, |world| world.plane.attachments()).await?;
     for row in all {
-        let record = match ContainerRecord::decode(&row.record, &row.name) {
+        let record = match ContainerRecord::decode(&row.record, &row.id, &row.name) {
             Ok(record) => record,
             Err(error) => {
-                tracing::error!(container = %row.id, %error, "a container cannot be read");
+                tracing::error!(container = %row.id, %error, "a container cannot be read; it is left as it is");
+                unreadable.insert(row.id);
                 continue;
             }
         };
         let state: State = match serde_json::from_str(&row.phase) {
             Ok(state) => state,
             Err(error) => {
-                tracing::error!(container = %row.id, %error, "a container's state cannot be read");
+                tracing::error!(container = %row.id, %error, "a container's state cannot be read; it is left as it is");
+                unreadable.insert(row.id);
                 continue;
             }
         };
@@ -82,12 +103,16 @@ pub(crate) async fn restore(world: &Arc<World>) -> Result<()> {
             }
         }
     }
-    let kept: BTreeSet<String> = kept_attachments
-        .iter()
-        .map(|one| one.endpoint.id.clone())
-        .collect();
-    blocking(world, move |world| network(world, &kept_attachments, &kept)).await?;
-    blocking(world, sweep).await?;
+    kept_attachments.extend(
+        attachments
+            .into_iter()
+            .filter(|one| unreadable.contains(&one.endpoint.container_id)),
+    );
+    blocking(world, move |world| {
+        network(world, &kept_attachments, &unreadable)?;
+        sweep(world, &unreadable)
+    })
+    .await?;
     for (handle, again, gone) in restart {
         let (reply, _) = oneshot::channel();
         if gone {
@@ -203,10 +228,11 @@ async fn find(world: &Arc<World>, record: &ContainerRecord, state: State) -> Fou
         ),
         (None, Some(live)) => {
             // Its shim is gone without a record (the host was restarted, or the shim was killed): what is left of it goes too.
-            if is_ours(live.pid, id)
-                && let Some(pid) = rustix::process::Pid::from_raw(live.pid)
+            let (pid, of) = (live.pid, id.clone());
+            if let Err(error) =
+                blocking(world, move |world| end_without_shim(world, pid, &of)).await
             {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                tracing::warn!(container = %id, %error, "after the shim's death");
             }
             over(
                 state,
@@ -259,10 +285,11 @@ async fn wait_for_end(mut events: mpsc::Receiver<ShimEvent>) {
 }
 
 /// Leases of what does not run are given back; links, firewall, ports and names of what runs are put up again.
-fn network(world: &World, kept: &[Attachment], ids: &BTreeSet<String>) -> Result<()> {
+fn network(world: &World, kept: &[Attachment], unreadable: &BTreeSet<String>) -> Result<()> {
+    let ids: BTreeSet<&str> = kept.iter().map(|one| one.endpoint.id.as_str()).collect();
     world.db.write(|tx| {
         for row in network_rows::endpoints(tx)? {
-            if !ids.contains(&row.id) {
+            if !ids.contains(row.id.as_str()) {
                 network_rows::remove_endpoint(tx, &row.id)?;
             }
         }
@@ -281,6 +308,7 @@ fn network(world: &World, kept: &[Attachment], ids: &BTreeSet<String>) -> Result
         .map(|endpoint| endpoint.container_id.clone())
         .collect();
     sandboxes.extend(running_without_endpoints(world));
+    sandboxes.extend(unreadable.iter().cloned());
     sandboxes.sort_unstable();
     sandboxes.dedup();
     world.plane.host.sweep(&sandboxes, &networks)?;
@@ -293,7 +321,8 @@ fn network(world: &World, kept: &[Attachment], ids: &BTreeSet<String>) -> Result
         }
     }
     world.plane.host.sync_firewall(&networks, &endpoints)?;
-    for attachment in kept {
+    let readable = |one: &&Attachment| !unreadable.contains(&one.endpoint.container_id);
+    for attachment in kept.iter().filter(readable) {
         if let Err(error) = restore_endpoint(world, attachment) {
             tracing::error!(container = %attachment.endpoint.container_id, %error, "restore published ports and names");
         }
@@ -332,13 +361,19 @@ fn restore_endpoint(world: &World, attachment: &Attachment) -> Result<()> {
 }
 
 /// Removes what no row names: shims' folders, containers' folders, snapshots, volumes, leases.
-fn sweep(world: &World) -> Result<()> {
+fn sweep(world: &World, unreadable: &BTreeSet<String>) -> Result<()> {
     let views = world.registry.views();
-    let known: BTreeSet<&str> = views.iter().map(|view| view.record.id.as_str()).collect();
+    let left_alone = unreadable.iter().map(String::as_str);
+    let known: BTreeSet<&str> = views
+        .iter()
+        .map(|view| view.record.id.as_str())
+        .chain(left_alone.clone())
+        .collect();
     let live: BTreeSet<&str> = views
         .iter()
         .filter(|view| view.state.phase.live().is_some())
         .map(|view| view.record.id.as_str())
+        .chain(left_alone)
         .collect();
     for id in world.launcher.known()? {
         if !live.contains(id.as_str()) {

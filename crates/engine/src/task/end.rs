@@ -130,20 +130,9 @@ impl Task {
             tracing::error!(container = %self.record.id, "the shim died without an exit record; its container is killed");
             Exit { pid: live.pid, code: 137, signal: Some(9), oom_killed: false, finished_at: clock::now() }
         });
-        // A dead shim's container has nobody to hold its output: it ends too, and with it its pid namespace.
-        if let Some(pid) = rustix::process::Pid::from_raw(live.pid)
-            && crate::restore::is_ours(live.pid, &self.record.id)
-        {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
-        // Nor anybody to remove its cgroup and the runtime's record, which would stand in the way of the next start.
         let id = self.record.id.clone();
         let removed = blocking(&self.world, move |world| {
-            let state_root = world.options.exec_root.join("runtime");
-            match hull_runtime::delete(&state_root, &id, true) {
-                Ok(()) | Err(hull_runtime::Error::NotFound(_)) => Ok(()),
-                Err(e) => Err(Error::failed("remove what the dead shim left", e)),
-            }
+            crate::restore::end_without_shim(world, live.pid, &id)
         })
         .await;
         if let Err(error) = removed {

@@ -10,7 +10,11 @@ use hull_engine::{Engine, Kind};
 use crate::case;
 use crate::fixture::{self, Case, Fixture};
 
-pub const CASES: &[Case] = &[case!(death_at_every_point)];
+pub const CASES: &[Case] = &[
+    case!(death_at_every_point),
+    case!(an_unreadable_container_is_left_as_it_is),
+    case!(death_of_daemon_and_shim),
+];
 
 /// The process that dies: opens the engine on the given roots, with a failure point armed to abort, and lives a
 /// container's life.
@@ -113,6 +117,70 @@ async fn death_at_every_point() {
         fixture = fixture.reopen().await;
         consistent(&fixture, point).await;
     }
+    fixture.finish().await;
+}
+
+/// A row that this Hull cannot read (a newer one wrote it) costs nobody his container.
+async fn an_unreadable_container_is_left_as_it_is() {
+    let mut fixture = Fixture::new().await;
+    let id = fixture
+        .run("kept", Fixture::sh("echo here > /file; exec sleep 1000"))
+        .await;
+    let pid = fixture.pid(&id).await;
+    fixture.engine.shutdown(false).await.unwrap();
+    let record = {
+        let db = hull_state::Db::open(fixture.root.join("data/state.db")).unwrap();
+        let row = db.read(|tx| hull_state::containers::get(tx, &id)).unwrap();
+        db.write(|tx| hull_state::containers::set_record(tx, &id, "{\"from\": \"the future\"}"))
+            .unwrap();
+        row.record
+    };
+    fixture = fixture.reopen().await;
+    let seen = fixture.engine.containers.inspect(&id, false).await;
+    assert_eq!(seen.unwrap_err().kind, Kind::NotFound);
+    fixture.engine.shutdown(false).await.unwrap();
+    {
+        let db = hull_state::Db::open(fixture.root.join("data/state.db")).unwrap();
+        db.write(|tx| hull_state::containers::set_record(tx, &id, &record))
+            .unwrap();
+    }
+    fixture = fixture.reopen().await;
+    assert_eq!(fixture.pid(&id).await, pid, "it never stopped");
+    let file = std::fs::read_to_string(format!("/proc/{pid}/root/file")).unwrap();
+    assert_eq!(file, "here\n");
+    fixture.remove(&id).await;
+    fixture.finish().await;
+}
+
+/// Daemon and shim both gone: the container has ended for the next daemon, and can be started again.
+async fn death_of_daemon_and_shim() {
+    let mut fixture = Fixture::new().await;
+    let id = fixture.run("orphan", Fixture::sh("exec sleep 1000")).await;
+    let pid = fixture.pid(&id).await;
+    let shim = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let shim: i32 = shim
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok())
+        .unwrap();
+    fixture.engine.shutdown(false).await.unwrap();
+    let shim = rustix::process::Pid::from_raw(shim).unwrap();
+    rustix::process::kill_process(shim, rustix::process::Signal::KILL).unwrap();
+    fixture = fixture.reopen().await;
+    let state = fixture
+        .engine
+        .containers
+        .inspect(&id, false)
+        .await
+        .unwrap()
+        .state;
+    assert_eq!((state.status.as_str(), state.exit_code), ("exited", 255));
+    fixture
+        .engine
+        .containers
+        .start(&id)
+        .await
+        .expect("start again");
+    fixture.remove(&id).await;
     fixture.finish().await;
 }
 

@@ -115,6 +115,12 @@ impl Fixture {
         id
     }
 
+    /// The first process of a container, as the host numbers it.
+    pub async fn pid(&self, id: &str) -> i64 {
+        let container = self.engine.containers.inspect(id, false).await;
+        container.expect("inspect").state.pid
+    }
+
     /// Runs to the end: exit code and output.
     pub async fn output(&self, name: &str, request: ContainerCreateRequest) -> (i64, String) {
         let id = self.create(name, request).await;
