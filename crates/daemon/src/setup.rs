@@ -58,6 +58,13 @@ pub(crate) fn engine_options(config: &Config) -> Result<EngineOptions> {
         config.max_concurrent_uploads,
         options.max_concurrent_uploads,
     );
+    options.max_download_attempts =
+        count(config.max_download_attempts, options.max_download_attempts);
+    options.proxies = hull_engine::Proxies {
+        http: config.proxies.http_proxy.clone(),
+        https: config.proxies.https_proxy.clone(),
+        no_proxy: config.proxies.no_proxy.clone(),
+    };
     options.labels.clone_from(&config.labels);
     options.debug = config.debug;
     options.live_restore = config.live_restore == Some(true);

@@ -53,6 +53,14 @@ pub struct ImportOptions {
     pub platform: String,
 }
 
+/// Where an import comes from.
+pub enum ImportSource {
+    /// The request's body.
+    Tar(Box<dyn AsyncRead + Send + Unpin>),
+    /// An address to fetch.
+    Url(String),
+}
+
 /// `POST /commit`.
 #[derive(Debug, Clone, Default)]
 pub struct CommitOptions {
@@ -298,7 +306,7 @@ impl Images {
     pub async fn import(
         &self,
         options: ImportOptions,
-        tar: Box<dyn AsyncRead + Send + Unpin>,
+        source: ImportSource,
     ) -> Result<ProgressStream> {
         let name = match options.repo.as_str() {
             "" => None,
@@ -308,18 +316,27 @@ impl Images {
         crate::changes::apply(&mut config, &options.changes)?;
         let import = hull_image::ImportOptions {
             reference: name.clone(),
-            message: if options.message.is_empty() {
-                "Imported from -".to_owned()
-            } else {
-                options.message
+            message: match (options.message.as_str(), &source) {
+                ("", ImportSource::Tar(_)) => "Imported from -".to_owned(),
+                ("", ImportSource::Url(address)) => format!("Imported from {address}"),
+                (message, _) => message.to_owned(),
             },
             config: crate::changes::to_oci(&config),
             platform: platform(&options.platform)?,
         };
         // As Docker, an import from a stream says only what came of it.
-        let (_, progress) = ProgressSink::channel(PROGRESS_QUEUED_MAX);
+        let (sink, progress) = ProgressSink::channel(PROGRESS_QUEUED_MAX);
         let service = self.clone();
-        let reader = tokio_util::io::SyncIoBridge::new(tar);
+        let reader: Box<dyn std::io::Read + Send> = match source {
+            ImportSource::Tar(tar) => Box::new(tokio_util::io::SyncIoBridge::new(tar)),
+            ImportSource::Url(address) => {
+                let download = self.world.images.open_url(&address).await?;
+                sink.state(None, format!("Downloading from {}", download.url))
+                    .await;
+                Box::new(download)
+            }
+        };
+        drop(sink);
         told(progress, async move {
             let id = blocking(&service.world, move |world| {
                 Ok(world.images.import(reader, &import)?)
@@ -336,17 +353,17 @@ impl Images {
     pub async fn load(
         &self,
         quiet: bool,
+        platforms: Vec<Platform>,
         tar: Box<dyn AsyncRead + Send + Unpin>,
     ) -> Result<ProgressStream> {
+        let options = hull_image::LoadOptions { platforms };
         let (sink, progress) = ProgressSink::channel(PROGRESS_QUEUED_MAX);
         let sink = if quiet { ProgressSink::none() } else { sink };
         let service = self.clone();
         let reader = tokio_util::io::SyncIoBridge::new(tar);
         told(progress, async move {
             let loaded = blocking(&service.world, move |world| {
-                Ok(world
-                    .images
-                    .load(reader, &hull_image::LoadOptions::default(), &sink)?)
+                Ok(world.images.load(reader, &options, &sink)?)
             })
             .await?;
             let mut lines = Vec::new();
@@ -374,17 +391,19 @@ impl Images {
     }
 
     /// The images as a docker archive that is an OCI layout too.
-    pub async fn save(&self, names: Vec<String>) -> Result<ByteStream> {
+    pub async fn save(&self, names: Vec<String>, platforms: Vec<Platform>) -> Result<ByteStream> {
         if names.is_empty() {
             return Err(Error::invalid("no images to save"));
         }
-        for name in &names {
-            let image = self.world.images.resolve(name)?;
-            self.emit("save", &image.id.to_string(), name);
+        let selected = self.world.images.select(&names, &platforms)?;
+        for one in &selected {
+            let id = one.image.id.to_string();
+            self.emit("save", &id, &id);
         }
         let images = self.world.images.clone();
         Ok(crate::pipe::bytes(move |out| {
-            images.save(&names, out).map_err(Error::from).map(|_| ())
+            let saved = images.save_selected(&selected, out);
+            saved.map_err(Error::from).map(|_| ())
         }))
     }
 
@@ -703,10 +722,33 @@ impl Images {
         filters: Filters,
         credentials: Option<AuthConfig>,
     ) -> Result<Vec<SearchResult>> {
-        let _ = (limit, filters, credentials);
-        Err(Error::missing(&format!(
-            "searching registries (for {term})"
-        )))
+        filters
+            .validate(&["is-automated", "is-official", "stars"])
+            .map_err(Error::invalid)?;
+        let mut stars = 0;
+        for text in filters.get("stars") {
+            let wanted: u64 = text
+                .parse()
+                .map_err(|_| Error::invalid(format!("invalid filter 'stars={text}'")))?;
+            stars = stars.max(wanted);
+        }
+        let options = hull_image::SearchOptions {
+            term: term.to_owned(),
+            limit,
+            auth: credentials.map(auth),
+            official: filters.boolean("is-official").map_err(Error::invalid)?,
+            automated: filters.boolean("is-automated").map_err(Error::invalid)?,
+            stars,
+        };
+        let found = self.world.images.search(&options).await?;
+        let result = |one: hull_image::Found| SearchResult {
+            star_count: i64::try_from(one.star_count).unwrap_or(i64::MAX),
+            is_official: one.is_official,
+            name: one.name,
+            is_automated: one.is_automated,
+            description: one.description,
+        };
+        Ok(found.into_iter().map(result).collect())
     }
 
     /// Checks credentials.
@@ -798,6 +840,7 @@ fn descriptor(target: &hull_oci::Descriptor) -> Descriptor {
         digest: target.digest.to_string(),
         size: i64::try_from(target.size).unwrap_or(i64::MAX),
         platform: target.platform.as_ref().map(api_platform),
+        artifact_type: target.artifact_type.clone().unwrap_or_default(),
         ..Descriptor::default()
     }
 }

@@ -46,6 +46,7 @@ pub use containers::Containers;
 pub use error::{Error, Kind, Result};
 pub use events::Events;
 pub use execs::Execs;
+pub use hull_image::Proxies;
 pub use images::Images;
 pub use networks::Networks;
 pub use options::{BridgeOptions, EngineOptions};
@@ -159,10 +160,12 @@ fn open_world(options: EngineOptions) -> Result<World> {
                 .clone()
                 .unwrap_or_else(|| "/etc/docker/certs.d".into()),
         ),
+        proxies: options.proxies.clone(),
         ..hull_image::RegistryConfig::default()
     };
     image_options.max_concurrent_downloads = options.max_concurrent_downloads;
     image_options.max_concurrent_uploads = options.max_concurrent_uploads;
+    image_options.max_download_attempts = options.max_download_attempts;
     let images = hull_image::Images::new(image_options)?;
     let host = hull_network::Host::open(hull_network::HostOptions {
         exec_root: options.exec_root.clone(),

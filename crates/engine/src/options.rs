@@ -62,6 +62,10 @@ pub struct EngineOptions {
     pub registry_mirrors: Vec<String>,
     /// Where certificates of registries are looked for; none: `/etc/docker/certs.d`.
     pub certs_dir: Option<PathBuf>,
+    /// `--http-proxy`, `--https-proxy`, `--no-proxy`; what is empty is taken from the environment.
+    pub proxies: hull_image::Proxies,
+    /// `--max-download-attempts`.
+    pub max_download_attempts: usize,
     /// `--max-concurrent-downloads`.
     pub max_concurrent_downloads: usize,
     /// `--max-concurrent-uploads`.
@@ -144,6 +148,8 @@ impl EngineOptions {
             insecure_registries: Vec::new(),
             registry_mirrors: Vec::new(),
             certs_dir: None,
+            proxies: hull_image::Proxies::default(),
+            max_download_attempts: 5,
             max_concurrent_downloads: 3,
             max_concurrent_uploads: 5,
             bridge: BridgeOptions {

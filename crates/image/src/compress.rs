@@ -10,7 +10,7 @@ use hull_oci::{Descriptor, Manifest, Reference};
 use crate::images::{CONFIG_LEN_MAX, Images};
 use crate::lease::Lease;
 use crate::types::Image;
-use crate::unpack::{NewImage, parse_config};
+use crate::unpack::{Documents, NewImage, parse_config};
 use crate::{Error, Result};
 
 /// Marks a manifest that was made here and that no registry has seen.
@@ -42,6 +42,12 @@ impl Images {
     /// Names keep the manifest that a registry gave them: only what had the one made here gets the new one.
     pub(crate) fn remade(&self, image: Image) -> Result<Image> {
         let (_, old) = self.manifest_of(&image)?;
+        if image.artifact_type.is_some() {
+            return Err(Error::LayerAbsent {
+                layer: old.config.digest.to_string(),
+                image: image.id.short().to_owned(),
+            });
+        }
         let lease = Lease::new(self)?;
         let mut layers = self.layers_here(&image, &old, &lease)?;
         for group in layers.chunks_mut(WORKERS) {
@@ -69,14 +75,16 @@ impl Images {
         let manifest_bytes =
             serde_json::to_vec(&manifest).map_err(|error| Error::Invalid(error.to_string()))?;
         self.record(&NewImage {
-            manifest_bytes: &manifest_bytes,
-            manifest: &manifest,
-            manifest_type: media_type::OCI_MANIFEST,
+            documents: Documents {
+                manifest_bytes: &manifest_bytes,
+                manifest: &manifest,
+                manifest_type: media_type::OCI_MANIFEST,
+                index: None,
+                names: &self.names_with_local_target(&image)?,
+                repo_digest: None,
+            },
             config_bytes: &config_bytes,
             config: &config,
-            index: None,
-            names: &self.names_with_local_target(&image)?,
-            repo_digest: None,
         })?;
         for (info, blob) in image.layers.iter().zip(&manifest.layers) {
             self.set_unpacked_from(&info.chain_id, blob)?;

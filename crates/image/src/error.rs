@@ -113,8 +113,13 @@ pub enum Error {
         reason: String,
     },
     /// The registry said 429.
-    #[error("toomanyrequests: {0}")]
-    RateLimited(String),
+    #[error("toomanyrequests: {reason}")]
+    RateLimited {
+        /// The registry's words, with when it may be asked again.
+        reason: String,
+        /// Seconds until then, where the registry gives them.
+        retry_after_s: Option<u64>,
+    },
     /// Input that cannot be taken: a manifest, a config, an archive, an option.
     #[error("{0}")]
     Invalid(String),
@@ -179,7 +184,7 @@ impl Error {
             Error::AmbiguousId(_) | Error::Reference(_) | Error::Invalid(_) => {
                 Kind::InvalidParameter
             }
-            Error::Request { .. } | Error::Registry { .. } | Error::RateLimited(_) => {
+            Error::Request { .. } | Error::Registry { .. } | Error::RateLimited { .. } => {
                 Kind::Unavailable
             }
             Error::Conflict(_) => Kind::Conflict,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use hull_oci::image::sniff;
+use hull_oci::image::{is_foreign, sniff};
 use hull_oci::{Descriptor, Digest};
 use hull_store::content::BlobWriter;
 use hull_store::layer::decompress;
@@ -25,6 +25,8 @@ const QUEUE_CHUNKS: usize = 8;
 const COUNT_INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes of one try that count as progress.
 const PROGRESS_MIN: u64 = 1 << 20;
+/// Addresses of a foreign layer that are tried.
+const URLS_MAX: usize = 8;
 /// Longest wait between two tries.
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(30);
 
@@ -210,6 +212,13 @@ impl Images {
                 return Err(Fetch::Failed(error));
             }
             tracing::info!(layer = id, offset, %error, "download failed, trying again");
+            if let Error::RateLimited {
+                retry_after_s: Some(after),
+                ..
+            } = &error
+            {
+                delay = delay.max(Duration::from_secs(*after));
+            }
             let seconds = delay.as_secs().max(1);
             progress
                 .state(
@@ -227,6 +236,34 @@ impl Images {
         Ok(())
     }
 
+    /// Opens a blob from `offset` on: a foreign layer at the addresses that its descriptor gives (without credentials, and
+    /// verified like any other), everything else, and what cannot be had there, in the repository.
+    async fn open_blob(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        offset: u64,
+    ) -> Result<(reqwest::Response, u64)> {
+        let urls = blob
+            .urls
+            .iter()
+            .filter(|_| is_foreign(&blob.media_type))
+            .take(URLS_MAX);
+        for address in urls {
+            let Ok(url) = reqwest::Url::parse(address) else {
+                continue;
+            };
+            match self.inner.client.get(url).await {
+                Ok(response) if response.status() == 200 => return Ok((response, 0)),
+                Ok(response) => {
+                    tracing::info!(address, status = %response.status(), "no layer there");
+                }
+                Err(error) => tracing::info!(address, %error, "no layer there"),
+            }
+        }
+        repository.blob(&blob.digest, offset).await
+    }
+
     async fn fetch_once(
         &self,
         repository: &Repository,
@@ -236,8 +273,8 @@ impl Images {
         progress: &ProgressSink,
     ) -> std::result::Result<(), Fetch> {
         let id = blob.digest.short();
-        let (response, start) = repository
-            .blob(&blob.digest, *offset)
+        let (response, start) = self
+            .open_blob(repository, blob, *offset)
             .await
             .map_err(Fetch::Failed)?;
         let mut skip = *offset - start;
@@ -283,7 +320,10 @@ enum Fetch {
 /// Whether trying again may help.
 fn is_transient(error: &Error) -> bool {
     match error {
-        Error::Request { .. } | Error::RateLimited(_) => true,
+        Error::Request { .. } => true,
+        Error::RateLimited { retry_after_s, .. } => {
+            retry_after_s.is_none_or(|after| after <= RETRY_DELAY_MAX.as_secs())
+        }
         Error::Registry { status, .. } => *status >= 500 || *status < 300 || *status == 408,
         _ => false,
     }

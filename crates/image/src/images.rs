@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hull_oci::image::{chain_ids, media_type};
 use hull_oci::reference::is_identifier;
-use hull_oci::{Descriptor, Digest, ImageConfig, Reference};
+use hull_oci::{Descriptor, Digest, ImageConfig, Manifest, Reference};
 use hull_state::{Tx, content, images, layers};
 
+use crate::artifact::artifact_type;
 use crate::registry::Client;
 use crate::types::{HistoryEntry, Image, ImagesOptions, LayerInfo};
 use crate::{Error, Result};
@@ -204,8 +205,19 @@ fn corrupt(what: &str, id: &str) -> Error {
 
 fn assemble(tx: &Tx<'_>, record: images::Record) -> Result<Image> {
     let id: Digest = record.id.parse().map_err(|_| corrupt("id", &record.id))?;
-    let config: ImageConfig =
-        serde_json::from_str(&record.config).map_err(|_| corrupt("config", &record.id))?;
+    // An artifact's record has its manifest in the config's place.
+    let artifact = match record.id == record.target_digest {
+        true => {
+            let manifest: Manifest = serde_json::from_str(&record.config)
+                .map_err(|_| corrupt("manifest", &record.id))?;
+            Some(artifact_type(&manifest))
+        }
+        false => None,
+    };
+    let config: ImageConfig = match artifact {
+        Some(_) => ImageConfig::default(),
+        None => serde_json::from_str(&record.config).map_err(|_| corrupt("config", &record.id))?,
+    };
     let mut names = Vec::new();
     let mut last_tagged: Option<String> = None;
     for name in images::names_of(tx, &record.id)? {
@@ -234,11 +246,13 @@ fn assemble(tx: &Tx<'_>, record: images::Record) -> Result<Image> {
         .target_digest
         .parse()
         .map_err(|_| corrupt("target", &record.id))?;
-    let target = match content::get(tx, &record.target_digest)? {
+    let mut target = match content::get(tx, &record.target_digest)? {
         Some(blob) => Descriptor::new(blob.media_type, target, blob.size),
         None => Descriptor::new(media_type::OCI_MANIFEST, target, 0),
     };
+    target.artifact_type = artifact.clone();
     Ok(Image {
+        artifact_type: artifact,
         id,
         names,
         repo_digests,

@@ -10,7 +10,7 @@ use hull_store::layer::decompress_detect;
 use crate::images::{Images, now};
 use crate::lease::Lease;
 use crate::types::ImportOptions;
-use crate::unpack::NewImage;
+use crate::unpack::{Documents, NewImage};
 use crate::{Error, Result};
 
 impl Images {
@@ -37,10 +37,10 @@ impl Images {
         let staged = self.stage(&mut tee, None)?;
         let size = tee.writer.written();
         let blob = tee.writer.commit()?;
-        lease.hold(&[&blob], &[])?;
-        let layer = Descriptor::new(media_type::OCI_LAYER, blob, size);
         let diff_ids = vec![staged.applied.diff_id.clone()];
         let chains = chain_ids(&diff_ids);
+        lease.hold(&[&blob], &chains)?;
+        let layer = Descriptor::new(media_type::OCI_LAYER, blob, size);
         self.commit_staged(staged, &diff_ids[0], &chains[0], None, Some(&layer))?;
         let platform = options.platform.clone().unwrap_or_else(Platform::host);
         let now = now();
@@ -82,14 +82,16 @@ impl Images {
             .into_iter()
             .collect();
         self.record(&NewImage {
-            manifest_bytes: &manifest_bytes,
-            manifest: &manifest,
-            manifest_type: media_type::OCI_MANIFEST,
+            documents: Documents {
+                manifest_bytes: &manifest_bytes,
+                manifest: &manifest,
+                manifest_type: media_type::OCI_MANIFEST,
+                index: None,
+                names: &names,
+                repo_digest: None,
+            },
             config_bytes: &config_bytes,
             config,
-            index: None,
-            names: &names,
-            repo_digest: None,
         })
     }
 }

@@ -5,8 +5,10 @@
 //! millisecond. Containers are unknown here: who removes an image says which containers use it.
 #![forbid(unsafe_code)]
 
+mod artifact;
 mod commit;
 mod compress;
+mod download;
 mod error;
 mod fetch;
 mod images;
@@ -21,14 +23,18 @@ mod push;
 mod registry;
 mod remove;
 mod save;
+mod search;
 mod types;
 mod unpack;
 
+pub use download::Download;
 pub use error::{Error, Kind, Result};
 pub use images::Images;
 pub use progress::{Progress, ProgressSink};
+pub use save::Selected;
+pub use search::{Found, SearchOptions};
 pub use types::{
     Auth, CommitOptions, DistributionInspect, HistoryEntry, Image, ImageUser, ImagesOptions,
-    ImportOptions, LayerInfo, LoadOptions, Loaded, Login, PruneOutcome, PullOptions, PullOutcome,
-    PushOptions, PushOutcome, RegistryConfig, Removed,
+    ImportOptions, LayerInfo, LoadOptions, Loaded, Login, Proxies, PruneOutcome, PullOptions,
+    PullOutcome, PushOptions, PushOutcome, RegistryConfig, Removed,
 };

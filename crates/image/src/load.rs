@@ -21,7 +21,7 @@ use crate::images::{CONFIG_LEN_MAX, Images};
 use crate::lease::Lease;
 use crate::progress::ProgressSink;
 use crate::types::{LoadOptions, Loaded};
-use crate::unpack::{NewImage, Staged, is_image_config, parse_config};
+use crate::unpack::{Documents, NewImage, Staged, is_image_config, parse_config};
 use crate::{Error, Result};
 
 /// Most members of an archive.
@@ -44,9 +44,11 @@ struct ArchiveImage {
 }
 
 /// The files of an archive, by path.
-struct Archive {
+pub(crate) struct Archive {
     files: HashMap<String, (Digest, u64)>,
     links: HashMap<String, String>,
+    /// Keeps blobs and layers while the images are being recorded.
+    pub lease: Lease,
     /// Layers that were unpacked while the rest was being read.
     staged: Mutex<HashMap<Digest, Staged>>,
 }
@@ -75,17 +77,18 @@ impl Images {
         options: &LoadOptions,
         progress: &ProgressSink,
     ) -> Result<Vec<Loaded>> {
-        let lease = Lease::new(self)?;
         let mut archive = Archive {
+            lease: Lease::new(self)?,
             files: HashMap::new(),
             links: HashMap::new(),
             staged: Mutex::default(),
         };
-        let taken = self.take_in(input, &lease, &mut archive);
+        let taken = self.take_in(input, &mut archive);
         let outcome = taken.and_then(|()| self.load_archive(&archive, options, progress));
+        let Archive { files, lease, .. } = archive;
         drop(lease);
         // What no image took has no row: no collection would find it.
-        self.forget(archive.files.values().map(|(digest, _)| digest))?;
+        self.forget(files.values().map(|(digest, _)| digest))?;
         outcome
     }
 
@@ -99,7 +102,7 @@ impl Images {
             return self.load_layout(archive, options, progress);
         }
         match archive.find("manifest.json") {
-            Some((digest, _)) => self.load_docker(archive, digest, progress),
+            Some((digest, _)) => self.load_docker(archive, digest, options, progress),
             None => Err(Error::Invalid(
                 "open manifest.json: no such file or directory: the archive holds no image (a root file system is taken by import)"
                     .to_owned(),
@@ -108,12 +111,7 @@ impl Images {
     }
 
     /// Stores every file of the archive as content, and unpacks what looks like a layer beside that.
-    fn take_in(
-        &self,
-        input: impl Read + Send + 'static,
-        lease: &Lease,
-        archive: &mut Archive,
-    ) -> Result<()> {
+    fn take_in(&self, input: impl Read + Send + 'static, archive: &mut Archive) -> Result<()> {
         let known: BTreeSet<String> = self
             .options()
             .db
@@ -152,7 +150,7 @@ impl Images {
                     let _ = sender.send(digest.clone());
                 }
             };
-            self.take_in_members(input, lease, archive, found)
+            self.take_in_members(input, archive, found)
         });
         archive.staged = staged;
         outcome
@@ -173,7 +171,6 @@ impl Images {
     fn take_in_members(
         &self,
         input: impl Read + Send + 'static,
-        lease: &Lease,
         archive: &mut Archive,
         found: impl Fn(&Digest),
     ) -> Result<()> {
@@ -195,7 +192,7 @@ impl Images {
                 Kind::File => {
                     let size = entry.size;
                     let digest = self.take_in_file(&mut reader, size)?;
-                    lease.hold(&[&digest], &[])?;
+                    archive.lease.hold(&[&digest], &[])?;
                     found(&digest);
                     archive.files.insert(path, (digest, size));
                 }
@@ -252,6 +249,7 @@ impl Images {
         &self,
         archive: &Archive,
         list: &Digest,
+        options: &LoadOptions,
         progress: &ProgressSink,
     ) -> Result<Vec<Loaded>> {
         let bytes = self.options().content.read(list, DOCUMENT_LEN_MAX as u64)?;
@@ -280,6 +278,9 @@ impl Images {
                 layers.push(Descriptor::new(kind, digest.clone(), *size));
             }
             let config = Descriptor::new(media_type::OCI_CONFIG, config.clone(), *config_size);
+            if !self.is_of(&config, &options.platforms)? {
+                continue;
+            }
             let manifest = local_manifest(config, layers);
             let bytes =
                 serde_json::to_vec(&manifest).map_err(|error| Error::Invalid(error.to_string()))?;
@@ -296,7 +297,23 @@ impl Images {
                 progress,
             )?);
         }
+        none_of(&loaded, &options.platforms)?;
         Ok(loaded)
+    }
+
+    /// Whether an image is of one of the platforms; of any when none are given.
+    fn is_of(&self, config: &Descriptor, platforms: &[Platform]) -> Result<bool> {
+        if platforms.is_empty() {
+            return Ok(true);
+        }
+        let bytes = self
+            .options()
+            .content
+            .read(&config.digest, CONFIG_LEN_MAX)?;
+        let config: ImageConfig = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::Invalid(format!("invalid image config: {error}")))?;
+        let own = config.platform();
+        Ok(platforms.iter().any(|wanted| own.matches(wanted)))
     }
 
     fn load_layout(
@@ -314,23 +331,36 @@ impl Images {
             .read(digest, DOCUMENT_LEN_MAX as u64)?;
         let index: Index = serde_json::from_slice(&bytes)
             .map_err(|error| Error::Invalid(format!("invalid index.json: {error}")))?;
-        let wanted = options.platform.clone().unwrap_or_else(Platform::host);
-        let mut loaded = Vec::new();
+        let host = [Platform::host()];
+        let wanted = match options.platforms.as_slice() {
+            [] => &host[..],
+            wanted => wanted,
+        };
+        let mut loaded: Vec<Loaded> = Vec::new();
         for descriptor in &index.manifests {
-            let names = names_of(descriptor)?;
-            let Some((bytes, kind, manifest)) = self.find_manifest(descriptor, &wanted, 0)? else {
-                continue;
-            };
-            if is_image_config(&manifest.config.media_type) {
-                loaded
-                    .push(self.load_manifest(archive, &bytes, &manifest, &kind, names, progress)?);
+            let mut names = names_of(descriptor)?;
+            let mut seen = BTreeSet::new();
+            for platform in wanted {
+                let Some((bytes, kind, manifest)) = self.find_manifest(descriptor, platform, 0)?
+                else {
+                    continue;
+                };
+                if !is_image_config(&manifest.config.media_type) {
+                    if seen.insert(descriptor.digest.clone()) {
+                        let names = std::mem::take(&mut names);
+                        loaded.push(self.load_artifact(archive, &bytes, &manifest, &kind, names)?);
+                    }
+                } else if self.is_of(&manifest.config, &options.platforms)?
+                    && seen.insert(manifest.config.digest.clone())
+                {
+                    let names = std::mem::take(&mut names);
+                    loaded.push(
+                        self.load_manifest(archive, &bytes, &manifest, &kind, names, progress)?,
+                    );
+                }
             }
         }
-        if loaded.is_empty() {
-            return Err(Error::Invalid(format!(
-                "the archive has no image for {wanted}"
-            )));
-        }
+        none_of(&loaded, wanted)?;
         Ok(loaded)
     }
 
@@ -387,14 +417,16 @@ impl Images {
         let config = parse_config(&config_bytes, manifest.layers.len())?;
         self.unpack_blobs(archive, &config, &manifest.layers, progress)?;
         let new = NewImage {
-            manifest_bytes,
-            manifest,
-            manifest_type,
+            documents: Documents {
+                manifest_bytes,
+                manifest,
+                manifest_type,
+                index: None,
+                names: &names,
+                repo_digest: None,
+            },
             config_bytes: &config_bytes,
             config: &config,
-            index: None,
-            names: &names,
-            repo_digest: None,
         };
         Ok(Loaded {
             image_id: self.record(&new)?,
@@ -452,6 +484,7 @@ impl Images {
     ) -> Result<()> {
         let diff_ids = &config.rootfs.diff_ids;
         let chains = chain_ids(diff_ids);
+        archive.lease.hold(&[], &chains)?;
         let mut missing = Vec::new();
         for (index, chain) in chains.iter().enumerate() {
             if !self.has_layer(chain)? {
@@ -501,6 +534,18 @@ impl Images {
             Ok(())
         })
     }
+}
+
+/// Nothing loaded is an error.
+fn none_of(loaded: &[Loaded], wanted: &[Platform]) -> Result<()> {
+    if !loaded.is_empty() || wanted.is_empty() {
+        return Ok(());
+    }
+    let wanted: Vec<String> = wanted.iter().map(Platform::to_string).collect();
+    Err(Error::Invalid(format!(
+        "requested platform ({}) not found: the archive has no image for it",
+        wanted.join(", ")
+    )))
 }
 
 /// How many layers are unpacked at once.

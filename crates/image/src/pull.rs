@@ -18,20 +18,20 @@ use crate::load::INDEX_DEPTH_MAX;
 use crate::progress::ProgressSink;
 use crate::registry::{Access, ManifestBody, Repository, read_bounded};
 use crate::types::{DistributionInspect, Login, PullOptions, PullOutcome};
-use crate::unpack::{NewImage, Staged, is_image_config, parse_config};
+use crate::unpack::{Documents, NewImage, Staged, is_image_config, parse_config};
 use crate::{Auth, Error, Result};
 
 /// The manifest that a reference leads to, and by which index.
-struct Target {
-    manifest: Manifest,
-    body: ManifestBody,
-    kind: String,
-    index: Option<(ManifestBody, String)>,
+pub(crate) struct Target {
+    pub manifest: Manifest,
+    pub body: ManifestBody,
+    pub kind: String,
+    pub index: Option<(ManifestBody, String)>,
 }
 
 impl Target {
     /// The digest that the reference has in the registry.
-    fn digest(&self) -> &Digest {
+    pub fn digest(&self) -> &Digest {
         self.index
             .as_ref()
             .map_or(&self.body.digest, |(index, _)| &index.digest)
@@ -74,13 +74,21 @@ impl Images {
             .options()
             .db
             .try_read::<_, Error>(|tx| id_of_reference(tx, &reference))?;
-        let image_id = self
-            .pull_manifest(&repository, &target, &reference, progress)
-            .await?;
+        let digest = target.digest().clone();
+        let image_id = match is_image_config(&target.manifest.config.media_type) {
+            true => {
+                self.pull_manifest(&repository, &target, &reference, progress)
+                    .await?
+            }
+            false => {
+                self.pull_artifact(&repository, target, &reference, progress)
+                    .await?
+            }
+        };
         let up_to_date = before == Some(image_id.to_string());
         let outcome = PullOutcome {
             image_id,
-            digest: target.digest().clone(),
+            digest,
             up_to_date,
         };
         finish_words(progress, &reference, &outcome).await;
@@ -240,12 +248,6 @@ impl Images {
         progress: &ProgressSink,
     ) -> Result<Digest> {
         let manifest = &target.manifest;
-        if !is_image_config(&manifest.config.media_type) {
-            return Err(Error::Invalid(format!(
-                "unsupported media type {}: it is an artifact, not an image that could be run",
-                manifest.config.media_type
-            )));
-        }
         if let Some(strange) = manifest
             .layers
             .iter()
@@ -292,16 +294,18 @@ impl Images {
         let _leases = (lease, layers_lease);
         blocking(move || {
             images.record(&NewImage {
-                manifest_bytes: &body,
-                manifest: &manifest,
-                manifest_type: &kind,
+                documents: Documents {
+                    manifest_bytes: &body,
+                    manifest: &manifest,
+                    manifest_type: &kind,
+                    index: index
+                        .as_ref()
+                        .map(|(bytes, kind)| (bytes.as_slice(), kind.as_str())),
+                    names: &names,
+                    repo_digest: Some(repo_digest),
+                },
                 config_bytes: &config_bytes,
                 config: &config,
-                index: index
-                    .as_ref()
-                    .map(|(bytes, kind)| (bytes.as_slice(), kind.as_str())),
-                names: &names,
-                repo_digest: Some(repo_digest),
             })
         })
         .await

@@ -20,6 +20,10 @@ use crate::{Error, Result};
 
 /// Piece of a blob that is read at once.
 const CHUNK_LEN: usize = 256 * 1024;
+/// Bytes of one request of an upload in pieces; they are held in memory.
+const CHUNK_SENT: u64 = 8 << 20;
+/// The largest such piece that a registry may ask for.
+const CHUNK_SENT_MAX: u64 = 64 << 20;
 /// Pieces between the disk and the network.
 const QUEUE_CHUNKS: usize = 4;
 
@@ -236,13 +240,26 @@ impl Images {
             202 => {}
             _ => return Err(repository.failure(response, false).await),
         }
-        let location = upload_location(&response, &blob.digest)?;
+        let chunk_min = response
+            .headers()
+            .get("oci-chunk-min-length")
+            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        let location = upload_location(&response)?;
         drop(response);
         if !self.bring(&sources, repository, blob).await? {
             return Ok(false);
         }
-        self.send_blob(repository, blob, &location, progress)
-            .await?;
+        match chunk_min {
+            // The registry asks for pieces.
+            Some(least) => {
+                self.send_chunks(repository, blob, location, least, progress)
+                    .await?;
+            }
+            None => {
+                self.send_blob(repository, blob, &location, progress)
+                    .await?
+            }
+        }
         progress.state(Some(id), "Pushed").await;
         Ok(true)
     }
@@ -302,6 +319,50 @@ impl Images {
         Ok(false)
     }
 
+    /// Sends a blob in pieces of at least `least` bytes (distribution-spec, "Pushing a blob in chunks").
+    async fn send_chunks(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        mut location: String,
+        least: u64,
+        progress: &ProgressSink,
+    ) -> Result<()> {
+        if least > CHUNK_SENT_MAX {
+            return Err(Error::Invalid(format!(
+                "the registry wants pieces of at least {least} bytes, more than {CHUNK_SENT_MAX}"
+            )));
+        }
+        let length = CHUNK_SENT.max(least);
+        let mut file = self.options().content.get(&blob.digest)?;
+        let mut done = 0;
+        while done < blob.size {
+            let (back, piece) = blocking(move || read_piece(file, length)).await?;
+            file = back;
+            if piece.is_empty() {
+                break;
+            }
+            let end = done + piece.len() as u64;
+            let mut request = Request::new(Method::PATCH, location)
+                .header("content-type", "application/octet-stream")?
+                .header("content-range", &format!("{done}-{}", end - 1))?;
+            request.body = piece.into();
+            let response = repository.send(&request).await?;
+            if response.status() != 202 {
+                return Err(repository.failure(response, false).await);
+            }
+            location = upload_location(&response)?;
+            done = end;
+            progress.count(blob.digest.short(), "Pushing", done, Some(blob.size));
+        }
+        let complete = Request::new(Method::PUT, with_digest(&location, &blob.digest)?);
+        let response = repository.send(&complete).await?;
+        match response.status().as_u16() {
+            201 => Ok(()),
+            _ => Err(repository.failure(response, false).await),
+        }
+    }
+
     /// Sends a blob in one request, streamed from the disk.
     async fn send_blob(
         &self,
@@ -316,16 +377,29 @@ impl Images {
         for attempt in 1.. {
             let (sender, receiver) = tokio::sync::mpsc::channel(QUEUE_CHUNKS);
             let file = self.options().content.get(&blob.digest)?;
-            let (progress, total, name) = (progress.clone(), blob.size, id.to_owned());
+            let (told, total, name) = (progress.clone(), blob.size, id.to_owned());
             let reading = tokio::spawn(blocking(move || {
-                read_chunks(file, &sender, &progress, &name, total)
+                read_chunks(file, &sender, &told, &name, total)
             }));
-            let sent = repository.upload(location, blob.size, receiver).await;
+            let complete = with_digest(location, &blob.digest)?;
+            let sent = repository.upload(&complete, blob.size, receiver).await;
             let read = reading
                 .await
                 .map_err(|error| Error::Invalid(format!("reading failed: {error}")))?;
             match sent {
                 Ok(response) if response.status() == 201 => return read,
+                // Too much for one request: something on the way has a limit, which pieces may keep.
+                Ok(response) if response.status() == 413 && blob.size > CHUNK_SENT => {
+                    let path = format!("/v2/{}/blobs/uploads/", repository.path());
+                    let response = repository.send(&Request::new(Method::POST, path)).await?;
+                    if response.status() != 202 {
+                        return Err(repository.failure(response, false).await);
+                    }
+                    let location = upload_location(&response)?;
+                    return self
+                        .send_chunks(repository, blob, location, 0, progress)
+                        .await;
+                }
                 Ok(response) if response.status().as_u16() < 500 || attempt >= attempts => {
                     return Err(repository.failure(response, false).await);
                 }
@@ -339,6 +413,17 @@ impl Images {
         }
         Ok(())
     }
+}
+
+/// Reads the next piece of a file, at most `length` bytes.
+fn read_piece(file: std::fs::File, length: u64) -> Result<(std::fs::File, Vec<u8>)> {
+    let mut piece = Vec::new();
+    let read = (&file).take(length).read_to_end(&mut piece);
+    read.map_err(|source| Error::Stream {
+        operation: "read a blob",
+        source,
+    })?;
+    Ok((file, piece))
 }
 
 /// Reads a file into the queue. A reader that is gone is the upload's failure, not ours.
@@ -368,8 +453,8 @@ fn read_chunks(
     }
 }
 
-/// The address that completes an upload in one request.
-fn upload_location(response: &Response, digest: &Digest) -> Result<String> {
+/// Where an upload goes on.
+fn upload_location(response: &Response) -> Result<String> {
     let location = response
         .headers()
         .get(LOCATION)
@@ -377,11 +462,18 @@ fn upload_location(response: &Response, digest: &Digest) -> Result<String> {
     let location = location.ok_or_else(|| {
         Error::Invalid("the registry began an upload without a location".to_owned())
     })?;
-    let mut url = response.url().join(location).map_err(|_| {
+    let url = response.url().join(location).map_err(|_| {
         Error::Invalid(format!(
             "the registry's upload location is invalid: {location:?}"
         ))
     })?;
+    Ok(url.to_string())
+}
+
+/// The address that completes an upload.
+fn with_digest(location: &str, digest: &Digest) -> Result<String> {
+    let mut url = reqwest::Url::parse(location)
+        .map_err(|_| Error::Invalid(format!("invalid address {location:?}")))?;
     url.query_pairs_mut()
         .append_pair("digest", &digest.to_string());
     Ok(url.to_string())

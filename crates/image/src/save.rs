@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 
 use hull_oci::image::media_type;
-use hull_oci::{Descriptor, Digest, Index, Manifest, Reference};
+use hull_oci::{Descriptor, Digest, Index, Manifest, Platform, Reference};
 use hull_store::layer::tar::{Entry, Kind, Writer};
 use serde::Serialize;
 
@@ -26,25 +26,58 @@ struct ArchiveImage {
 }
 
 /// An image to save, and the names that it was asked for by.
-struct Wanted {
-    image: Image,
-    names: Vec<Reference>,
+#[derive(Debug, Clone)]
+pub struct Selected {
+    /// The image.
+    pub image: Image,
+    /// The names that go into the archive with it, sorted.
+    pub names: Vec<Reference>,
 }
 
 impl Images {
-    /// Writes the images as a tar stream and gives the output back. A repository without a tag means all its tags; an id
-    /// is saved without names. Blocks.
+    /// What `docker save` means by these words: a repository without a tag is all its tags, an id is saved without names.
+    /// With platforms the images must be of one of them.
     ///
     /// # Errors
-    /// Those of [`Images::resolve`]; [`Error::Stream`] for the output's.
-    pub fn save<W: Write>(&self, names: &[String], out: W) -> Result<W> {
-        let lease = Lease::new(self)?;
+    /// Those of [`Images::resolve`]; [`Error::PlatformMismatch`].
+    pub fn select(&self, names: &[String], platforms: &[Platform]) -> Result<Vec<Selected>> {
         let wanted = self.wanted(names)?;
+        for one in &wanted {
+            let actual = one.image.config.platform();
+            if !platforms.is_empty() && !platforms.iter().any(|wanted| actual.matches(wanted)) {
+                let wanted: Vec<String> = platforms.iter().map(Platform::to_string).collect();
+                return Err(Error::PlatformMismatch {
+                    reference: one
+                        .names
+                        .first()
+                        .map_or_else(|| one.image.id.short().to_owned(), Reference::familiar),
+                    actual: actual.to_string(),
+                    wanted: wanted.join(", "),
+                });
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Writes images as a tar stream and gives the output back: [`Images::select`] with [`Images::save_selected`]. Blocks.
+    ///
+    /// # Errors
+    /// Theirs.
+    pub fn save<W: Write>(&self, names: &[String], out: W) -> Result<W> {
+        self.save_selected(&self.select(names, &[])?, out)
+    }
+
+    /// Writes the images as a tar stream and gives the output back. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`] when one was removed meanwhile; [`Error::Stream`] for the output's.
+    pub fn save_selected<W: Write>(&self, wanted: &[Selected], out: W) -> Result<W> {
+        let lease = Lease::new(self)?;
         let mut archive = Vec::new();
         let mut entries = Vec::new();
         let mut blobs: BTreeMap<Digest, u64> = BTreeMap::new();
         let mut documents: BTreeMap<Digest, Vec<u8>> = BTreeMap::new();
-        for Wanted { image, names } in &wanted {
+        for Selected { image, names } in wanted {
             let (target, made, manifest) = self.saved_manifest(image, &lease)?;
             if let Some(bytes) = made {
                 documents.insert(target.digest.clone(), bytes);
@@ -52,6 +85,11 @@ impl Images {
             blobs.insert(target.digest.clone(), target.size);
             for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
                 blobs.insert(blob.digest.clone(), blob.size);
+            }
+            entries.extend(index_entries(image, target, names));
+            if image.artifact_type.is_some() {
+                // Docker's list knows images only.
+                continue;
             }
             archive.push(ArchiveImage {
                 config: blob_path(&manifest.config.digest),
@@ -63,7 +101,6 @@ impl Images {
                     .map(|layer| blob_path(&layer.digest))
                     .collect(),
             });
-            entries.extend(index_entries(image, target, names));
         }
         let stream = |source| Error::Stream {
             operation: "write the archive",
@@ -112,7 +149,7 @@ impl Images {
     ) -> Result<(Descriptor, Option<Vec<u8>>, Manifest)> {
         let (_, manifest) = self.manifest_of(image)?;
         let here = self.layers_here(image, &manifest, lease)?;
-        if here == manifest.layers {
+        if here == manifest.layers || image.artifact_type.is_some() {
             return Ok((image.target.clone(), None, manifest));
         }
         let mut config = manifest.config;
@@ -152,8 +189,8 @@ impl Images {
         }
     }
 
-    fn wanted(&self, names: &[String]) -> Result<Vec<Wanted>> {
-        let mut wanted: Vec<Wanted> = Vec::new();
+    fn wanted(&self, names: &[String]) -> Result<Vec<Selected>> {
+        let mut wanted: Vec<Selected> = Vec::new();
         for name in names {
             let repository = Reference::parse_normalized(name)
                 .ok()
@@ -169,7 +206,7 @@ impl Images {
             for (image, tag) in found {
                 match wanted.iter_mut().find(|other| other.image.id == image.id) {
                     Some(other) => other.names.extend(tag),
-                    None => wanted.push(Wanted {
+                    None => wanted.push(Selected {
                         image,
                         names: tag.into_iter().collect(),
                     }),
@@ -247,7 +284,9 @@ fn member(path: &str, kind: Kind, size: u64) -> Entry {
 /// One entry per name, or one without a name.
 fn index_entries(image: &Image, target: Descriptor, names: &[Reference]) -> Vec<Descriptor> {
     let mut plain = target;
-    plain.platform = Some(image.config.platform());
+    if image.artifact_type.is_none() {
+        plain.platform = Some(image.config.platform());
+    }
     if names.is_empty() {
         return vec![plain];
     }

@@ -54,8 +54,10 @@ pub struct RegistryConfig {
     /// Hosts (`name[:port]`) and networks (CIDR) that may be spoken to over plain HTTP or with unknown certificates
     /// (`--insecure-registry`). 127.0.0.0/8 and ::1 always are.
     pub insecure: Vec<String>,
-    /// Directory of `<host[:port]>/{*.crt,*.cert,*.key}` (`/etc/docker/certs.d`).
+    /// Directory of `<host[:port]>/{*.crt,*.cert,*.key}` or `<host[:port]>/hosts.toml` (`/etc/docker/certs.d`).
     pub certs_dir: Option<PathBuf>,
+    /// Proxies; what is empty here is taken from the environment.
+    pub proxies: Proxies,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest silence of a registry in the middle of an answer.
@@ -64,12 +66,24 @@ pub struct RegistryConfig {
     pub retry_delay: Duration,
 }
 
+/// Proxies, as `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` have them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proxies {
+    /// For `http://` addresses.
+    pub http: String,
+    /// For `https://` addresses.
+    pub https: String,
+    /// Hosts, domains and networks that are reached directly, separated by commas.
+    pub no_proxy: String,
+}
+
 impl Default for RegistryConfig {
     fn default() -> Self {
         RegistryConfig {
             mirrors: Vec::new(),
             insecure: Vec::new(),
             certs_dir: None,
+            proxies: Proxies::default(),
             connect_timeout: Duration::from_secs(15),
             stall_timeout: Duration::from_secs(30),
             retry_delay: Duration::from_secs(1),
@@ -103,7 +117,9 @@ impl std::fmt::Debug for Auth {
 /// An image that is here.
 #[derive(Debug, Clone)]
 pub struct Image {
-    /// Digest of the config: the image id.
+    /// What kind of OCI artifact it is, if it is no image: then it cannot be run.
+    pub artifact_type: Option<String>,
+    /// Digest of the config: the image id; of the manifest for an artifact.
     pub id: Digest,
     /// Its names with tags, sorted; empty for a dangling image.
     pub names: Vec<Reference>,
@@ -242,8 +258,8 @@ pub struct HistoryEntry {
 /// How to load.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
-    /// Which platform of an index to load; the host's when `None`.
-    pub platform: Option<Platform>,
+    /// Which platforms to load; of an index the host's when empty. Names go to the first that is there.
+    pub platforms: Vec<Platform>,
 }
 
 /// One image of a loaded archive.

@@ -49,13 +49,18 @@ fn discard(snapshotter: &Arc<dyn Snapshotter>, key: String) {
 
 /// What is needed to record an image whose layers are committed.
 pub(crate) struct NewImage<'a> {
+    pub documents: Documents<'a>,
+    /// The config's bytes.
+    pub config_bytes: &'a [u8],
+    pub config: &'a ImageConfig,
+}
+
+/// A manifest, how it was found, and what it is to be called.
+pub(crate) struct Documents<'a> {
     /// The manifest's own bytes and type.
     pub manifest_bytes: &'a [u8],
     pub manifest: &'a Manifest,
     pub manifest_type: &'a str,
-    /// The config's bytes.
-    pub config_bytes: &'a [u8],
-    pub config: &'a ImageConfig,
     /// The index that led to the manifest, if one did: bytes and type.
     pub index: Option<(&'a [u8], &'a str)>,
     /// Names to set.
@@ -151,46 +156,16 @@ impl Images {
 
     /// Stores the documents and records image, content and names in one transaction. Returns the image's id.
     pub(crate) fn record(&self, new: &NewImage<'_>) -> Result<Digest> {
-        let store = &self.options().content;
-        // What is found stored already must not be collected before it has its row.
-        let _guard = self.collecting();
-        let manifest_digest = store.put(new.manifest_bytes)?;
-        let image_id = store.put(new.config_bytes)?;
+        let documents = &new.documents;
         let config_text = String::from_utf8(new.config_bytes.to_vec())
             .map_err(|_| Error::Invalid("image config is not UTF-8 text".to_owned()))?;
         let chains = chain_ids(&new.config.rootfs.diff_ids);
-        let now = now();
-        let manifest = Descriptor::new(
-            new.manifest_type,
-            manifest_digest,
-            new.manifest_bytes.len() as u64,
-        );
-        let mut target = manifest.clone();
-        if let Some((bytes, kind)) = new.index {
-            target = Descriptor::new(kind, store.put(bytes)?, bytes.len() as u64);
-        }
+        // What is found stored already must not be collected before it has its row.
+        let _guard = self.collecting();
+        let image_id = self.options().content.put(new.config_bytes)?;
+        let stored = self.store_documents(documents)?;
         self.options().db.try_write::<_, Error>(|tx| {
-            let put = |descriptor: &Descriptor| {
-                let blob = content::Blob {
-                    digest: descriptor.digest.to_string(),
-                    size: descriptor.size,
-                    media_type: descriptor.media_type.clone(),
-                    created: now.clone(),
-                };
-                content::put(tx, &blob)
-            };
-            let parent = manifest.digest.to_string();
-            put(&manifest)?;
-            for child in std::iter::once(&new.manifest.config).chain(&new.manifest.layers) {
-                if store.has(&child.digest) {
-                    put(child)?;
-                }
-                content::put_edge(tx, &parent, &child.digest.to_string())?;
-            }
-            if target.digest != manifest.digest {
-                put(&target)?;
-                content::put_edge(tx, &target.digest.to_string(), &parent)?;
-            }
+            self.write_documents(tx, documents, &stored)?;
             let mut size = 0;
             for chain in &chains {
                 size += layers::get(tx, &chain.to_string())?.map_or(0, |layer| layer.size);
@@ -199,39 +174,105 @@ impl Images {
                 tx,
                 &images::Record {
                     id: image_id.to_string(),
-                    target_digest: parent,
+                    target_digest: stored.manifest.digest.to_string(),
                     config: config_text.clone(),
                     chain_id: chains.last().map(Digest::to_string),
                     size,
-                    created: now.clone(),
+                    created: stored.now.clone(),
                     platform: new.config.platform().to_string(),
                 },
             )?;
-            for name in new.names {
-                images::set_name(
-                    tx,
-                    &images::Name {
-                        name: name.to_string(),
-                        image_id: image_id.to_string(),
-                        target_digest: target.digest.to_string(),
-                        target_media_type: target.media_type.clone(),
-                        updated: now.clone(),
-                    },
-                )?;
-            }
-            if let Some(reference) = &new.repo_digest
-                && let Some(digest) = &reference.digest
-            {
-                images::put_repo_digest(
-                    tx,
-                    &reference.name(),
-                    &digest.to_string(),
-                    &image_id.to_string(),
-                )?;
-            }
-            Ok(())
+            stored.write_names(tx, documents, &image_id)
         })?;
         Ok(image_id)
+    }
+
+    /// Puts manifest and index among the blobs; the caller keeps collections away until they have their rows.
+    pub(crate) fn store_documents(&self, new: &Documents<'_>) -> Result<Stored> {
+        let store = &self.options().content;
+        let size = new.manifest_bytes.len() as u64;
+        let digest = store.put(new.manifest_bytes)?;
+        let manifest = Descriptor::new(new.manifest_type, digest, size);
+        let mut target = manifest.clone();
+        if let Some((bytes, kind)) = new.index {
+            target = Descriptor::new(kind, store.put(bytes)?, bytes.len() as u64);
+        }
+        Ok(Stored {
+            manifest,
+            target,
+            now: now(),
+        })
+    }
+
+    /// The rows and edges of manifest, index and those blobs that are here.
+    pub(crate) fn write_documents(
+        &self,
+        tx: &hull_state::Tx<'_>,
+        new: &Documents<'_>,
+        stored: &Stored,
+    ) -> Result<()> {
+        let Stored {
+            manifest, target, ..
+        } = stored;
+        let put = |descriptor: &Descriptor| {
+            let blob = content::Blob {
+                digest: descriptor.digest.to_string(),
+                size: descriptor.size,
+                media_type: descriptor.media_type.clone(),
+                created: stored.now.clone(),
+            };
+            content::put(tx, &blob)
+        };
+        let parent = manifest.digest.to_string();
+        put(manifest)?;
+        for child in std::iter::once(&new.manifest.config).chain(&new.manifest.layers) {
+            if self.options().content.has(&child.digest) {
+                put(child)?;
+            }
+            content::put_edge(tx, &parent, &child.digest.to_string())?;
+        }
+        if target.digest != manifest.digest {
+            put(target)?;
+            content::put_edge(tx, &target.digest.to_string(), &parent)?;
+        }
+        Ok(())
+    }
+}
+
+/// Documents that were put among the blobs, and when.
+pub(crate) struct Stored {
+    pub manifest: Descriptor,
+    /// The index, where one led to the manifest.
+    pub target: Descriptor,
+    pub now: String,
+}
+
+impl Stored {
+    pub fn write_names(
+        &self,
+        tx: &hull_state::Tx<'_>,
+        new: &Documents<'_>,
+        image_id: &Digest,
+    ) -> Result<()> {
+        for name in new.names {
+            images::set_name(
+                tx,
+                &images::Name {
+                    name: name.to_string(),
+                    image_id: image_id.to_string(),
+                    target_digest: self.target.digest.to_string(),
+                    target_media_type: self.target.media_type.clone(),
+                    updated: self.now.clone(),
+                },
+            )?;
+        }
+        if let Some(reference) = &new.repo_digest
+            && let Some(digest) = &reference.digest
+        {
+            let (name, digest) = (reference.name(), digest.to_string());
+            images::put_repo_digest(tx, &name, &digest, &image_id.to_string())?;
+        }
+        Ok(())
     }
 }
 

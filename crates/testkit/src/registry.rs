@@ -15,6 +15,8 @@ pub struct RegistryOptions {
     pub account: Option<(String, String)>,
     /// Serves HTTPS with a certificate for `localhost` and `127.0.0.1` made for this run.
     pub tls: bool,
+    /// With `tls`: only clients with a certificate of [`Registry::client`] are let in.
+    pub clients: bool,
     /// Be a pull-through mirror of the registry at this URL.
     pub mirror_of: Option<String>,
 }
@@ -82,6 +84,11 @@ impl Registry {
         self.root.join("cert.pem")
     }
 
+    /// The certificate and the key (PEM) of a client that is let in, where `clients` was asked for.
+    pub fn client(&self) -> (PathBuf, PathBuf) {
+        (self.root.join("client.cert"), self.root.join("client.key"))
+    }
+
     /// What the server has logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.root.join("log")).unwrap_or_default()
@@ -139,9 +146,20 @@ fn config(options: &RegistryOptions, root: &TempRoot, port: u16) -> String {
         let certificate = root.file("cert.pem", certificate);
         let key = root.file("key.pem", key);
         yaml += &format!(
-            "  tls: {{certificate: {}, key: {}}}\n",
+            "  tls: {{certificate: {}, key: {}{}}}\n",
             certificate.display(),
-            key.display()
+            key.display(),
+            if options.clients {
+                let (ca, certificate, key) = client_certificate();
+                root.file("client.cert", certificate);
+                root.file("client.key", key);
+                format!(
+                    ", clientcas: [{}]",
+                    root.file("client-ca.pem", ca).display()
+                )
+            } else {
+                String::new()
+            }
         );
     }
     if let Some((user, password)) = &options.account {
@@ -157,6 +175,21 @@ fn config(options: &RegistryOptions, root: &TempRoot, port: u16) -> String {
         yaml += &format!("proxy: {{remoteurl: {url}}}\n");
     }
     yaml
+}
+
+/// A CA, and a client's certificate and key signed by it, as PEM.
+fn client_certificate() -> (String, String, String) {
+    use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+    let ca_key = KeyPair::generate().expect("make a key");
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = params.self_signed(&ca_key).expect("sign a CA");
+    let issuer = rcgen::Issuer::new(params, ca_key);
+    let key = KeyPair::generate().expect("make a key");
+    let mut params = CertificateParams::default();
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let certificate = params.signed_by(&key, &issuer).expect("sign a certificate");
+    (ca.pem(), certificate.pem(), key.serialize_pem())
 }
 
 /// A self-signed certificate for localhost and 127.0.0.1, and its key, as PEM.
@@ -203,7 +236,7 @@ mod tests {
         try_one(RegistryOptions {
             account: Some(("me".into(), "secret".into())),
             tls: true,
-            mirror_of: None,
+            ..RegistryOptions::default()
         });
     }
 }

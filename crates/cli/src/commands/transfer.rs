@@ -41,27 +41,31 @@ pub struct Save {
     /// Write to a file, instead of STDOUT
     #[arg(short = 'o', long, value_name = "string")]
     output: Option<String>,
-    /// Save only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")
-    #[arg(long, value_name = "string")]
-    platform: Option<String>,
+    /// Save only the given platform(s). Formatted as a comma-separated list of "os[/arch[/variant]]" (e.g., "linux/amd64,linux/arm64/v8")
+    #[arg(long, value_name = "strings", value_delimiter = ',')]
+    platform: Vec<String>,
     args: Vec<String>,
 }
 
 impl Run for Save {
     async fn run(self, cli: &Cli) -> Outcome {
-        let platform = self.platform.as_deref().map(platform_json).transpose()?;
+        let platforms = platforms(&self.platform)?;
         let out = Output::open(self.output.as_deref(), "save", "save image")?;
         let mut query = Query::new("/images/get");
         for name in &self.args {
             query = query.set("names", name);
         }
-        let answer = cli
-            .client()?
-            .get_stream(query.set_some("platform", platform))
-            .await?;
+        for platform in &platforms {
+            query = query.set("platform", platform);
+        }
+        let answer = cli.client()?.get_stream(query).await?;
         out.receive(cli, answer).await?;
         Ok(0)
     }
+}
+
+fn platforms(texts: &[String]) -> Result<Vec<String>, Failure> {
+    texts.iter().map(|text| platform_json(text)).collect()
 }
 
 /// Where an archive is written: stdout, or a file that appears whole or not at all.
@@ -157,9 +161,9 @@ pub struct Load {
     /// Read from tar archive file, instead of STDIN
     #[arg(short = 'i', long, value_name = "string")]
     input: Option<String>,
-    /// Load only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")
-    #[arg(long, value_name = "string")]
-    platform: Option<String>,
+    /// Load only the given platform(s). Formatted as a comma-separated list of "os[/arch[/variant]]" (e.g., "linux/amd64,linux/arm64/v8")
+    #[arg(long, value_name = "strings", value_delimiter = ',')]
+    platform: Vec<String>,
     /// Suppress the load output
     #[arg(short = 'q', long)]
     quiet: bool,
@@ -178,11 +182,12 @@ impl Run for Load {
                 }
                 None => Box::new(std::io::stdin()),
             };
-        let platform = self.platform.as_deref().map(platform_json).transpose()?;
+        let platforms = platforms(&self.platform)?;
         let quiet = self.quiet || !stdout_is_terminal();
-        let query = Query::new("/images/load")
-            .set("quiet", if quiet { "1" } else { "0" })
-            .set_some("platform", platform);
+        let mut query = Query::new("/images/load").set("quiet", if quiet { "1" } else { "0" });
+        for platform in &platforms {
+            query = query.set("platform", platform);
+        }
         let answer = cli
             .client()?
             .upload(Method::POST, &query, tar_header(), feed(source))

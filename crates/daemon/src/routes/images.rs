@@ -6,7 +6,9 @@ use hull_api::IdResponse;
 use hull_api::container::ContainerConfig;
 use hull_api::progress::ProgressMessage;
 use hull_api::version::{Version, adapt_image_inspect, adapt_image_list};
-use hull_engine::images::{CommitOptions, ImageListOptions, ImportOptions, PullOptions};
+use hull_engine::images::{
+    CommitOptions, ImageListOptions, ImportOptions, ImportSource, PullOptions,
+};
 use hull_engine::streams::ProgressStream;
 
 use super::system::{registry_auth, required};
@@ -76,15 +78,6 @@ pub(super) async fn create(mut call: Call) -> Outcome {
         };
         return progress(call.daemon.engine.images.pull(options).await?);
     }
-    match query.get("fromSrc") {
-        "-" => {}
-        "" => return Err(Failure::invalid("one of fromImage and fromSrc is needed")),
-        _ => {
-            return Err(Failure::missing(
-                "import from a URL; send the archive as the body with fromSrc=-",
-            ));
-        }
-    }
     let options = ImportOptions {
         repo: query.get("repo").to_owned(),
         tag: query.get("tag").to_owned(),
@@ -92,8 +85,12 @@ pub(super) async fn create(mut call: Call) -> Outcome {
         changes: query.all("changes").map(str::to_owned).collect(),
         platform: query.get("platform").to_owned(),
     };
-    let tar = body_reader(&mut call);
-    progress(call.daemon.engine.images.import(options, tar).await?)
+    let source = match query.get("fromSrc") {
+        "-" => ImportSource::Tar(body_reader(&mut call)),
+        "" => return Err(Failure::invalid("one of fromImage and fromSrc is needed")),
+        address => ImportSource::Url(address.to_owned()),
+    };
+    progress(call.daemon.engine.images.import(options, source).await?)
 }
 
 pub(super) async fn push(call: Call) -> Outcome {

@@ -7,6 +7,7 @@ use http_body_util::BodyDataStream;
 use hull_api::container::PathStat;
 use hull_engine::containers::ArchivePutOptions;
 use hull_engine::streams::ByteStream;
+use hull_oci::Platform;
 use tokio::io::AsyncRead;
 use tokio_util::io::StreamReader;
 
@@ -97,13 +98,23 @@ pub(super) async fn export(call: Call) -> Outcome {
     .await
 }
 
+/// Every `platform` of the query, each JSON as the API has it since 1.48.
+fn platforms(call: &Call) -> Result<Vec<Platform>, Failure> {
+    let texts = call.query.all("platform").filter(|text| !text.is_empty());
+    let read = |text: &str| {
+        serde_json::from_str(text)
+            .map_err(|error| Failure::invalid(format!("invalid platform {text:?}: {error}")))
+    };
+    texts.map(read).collect()
+}
+
 pub(super) async fn save_one(call: Call) -> Outcome {
     bytes(
         "application/x-tar",
         call.daemon
             .engine
             .images
-            .save(vec![call.id().to_owned()])
+            .save(vec![call.id().to_owned()], platforms(&call)?)
             .await?,
     )
     .await
@@ -118,19 +129,24 @@ pub(super) async fn save_many(call: Call) -> Outcome {
         .collect();
     bytes(
         "application/x-tar",
-        call.daemon.engine.images.save(names).await?,
+        call.daemon
+            .engine
+            .images
+            .save(names, platforms(&call)?)
+            .await?,
     )
     .await
 }
 
 /// As in dockerd the status is always 200: an archive is judged while it arrives.
 pub(super) async fn load(mut call: Call) -> Outcome {
+    let platforms = platforms(&call)?;
     let tar = body_reader(&mut call);
     match call
         .daemon
         .engine
         .images
-        .load(call.query.flag("quiet"), tar)
+        .load(call.query.flag("quiet"), platforms, tar)
         .await
     {
         Ok(messages) => progress(messages),

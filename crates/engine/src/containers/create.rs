@@ -152,6 +152,12 @@ fn make(
         "" => return Err(Error::invalid("config.Image cannot be empty")),
         reference => world.images.resolve(reference)?,
     };
+    if let Some(kind) = &image.artifact_type {
+        return Err(Error::invalid(format!(
+            "{} is an OCI artifact of type {kind}, not an image: it cannot be run",
+            config.image
+        )));
+    }
     check_platform(&image, platform, &config.image)?;
     merge_image(&mut config, &image);
     let mut warnings = Vec::new();
@@ -690,6 +696,7 @@ mod tests {
             ..hull_oci::ImageConfig::default()
         };
         Image {
+            artifact_type: None,
             id: digest.clone(),
             names: Vec::new(),
             repo_digests: Vec::new(),

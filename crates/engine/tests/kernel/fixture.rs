@@ -83,7 +83,7 @@ impl Fixture {
         let mut progress = self
             .engine
             .images
-            .load(false, Box::new(std::io::Cursor::new(archive)))
+            .load(false, Vec::new(), Box::new(std::io::Cursor::new(archive)))
             .await
             .expect("load busybox");
         while let Some(line) = progress.next().await {

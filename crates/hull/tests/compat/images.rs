@@ -117,3 +117,22 @@ fn a_plain_tar_is_imported() {
     engine.ok(&["image", "prune", "-f", "-a"]);
     assert_eq!(engine.ok(&["images", "-q"]), "");
 }
+
+#[test]
+fn a_repository_is_saved_with_all_its_tags() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    engine.ok(&["tag", BUSYBOX, "repo:1"]);
+    engine.ok(&["tag", BUSYBOX, "repo:2"]);
+    let tar = engine.root().join("saved.tar").display().to_string();
+    engine.ok(&["save", "-o", &tar, "repo"]);
+    engine.ok(&["rmi", "repo:1", "repo:2", BUSYBOX]);
+    engine.ok(&["load", "-i", &tar]);
+    let names = engine.ok(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+    let mut names: Vec<_> = names.lines().collect();
+    names.sort_unstable();
+    assert_eq!(names, ["repo:1", "repo:2"]);
+    let output = engine.run(&["save", "-o", &tar, "nothing"]);
+    assert_eq!(output.code(), 1, "{}", output.stderr);
+}

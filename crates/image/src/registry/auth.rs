@@ -129,7 +129,8 @@ pub(super) async fn fetch_token(
         )));
     }
     let service = challenge.service().unwrap_or_default();
-    let request = match auth.and_then(|auth| auth.identity_token.as_deref()) {
+    let refresh = auth.and_then(|auth| auth.identity_token.as_deref());
+    let (status, body) = match refresh {
         Some(refresh) => {
             let form = form(&[
                 ("grant_type", "refresh_token"),
@@ -138,38 +139,26 @@ pub(super) async fn fetch_token(
                 ("scope", scope),
                 ("refresh_token", refresh),
             ]);
-            http.post(url.clone())
+            let request = http
+                .post(url.clone())
                 .header("Content-Type", "application/x-www-form-urlencoded")
-                .body(form)
+                .body(form);
+            let answer = ask("Post", request, &url).await?;
+            let by_name = auth.is_some_and(|auth| !auth.username.is_empty());
+            match answer.0.as_u16() {
+                // Token servers without OAuth2 say so in all these ways (containerd's `FetchToken` lists whose).
+                400 | 401 | 404 | 405 if by_name => {
+                    query(&mut url, service, scope, auth);
+                    ask("Get", by_password(http, &url, auth)?, &url).await?
+                }
+                _ => answer,
+            }
         }
         None => {
-            {
-                let mut query = url.query_pairs_mut();
-                if !service.is_empty() {
-                    query.append_pair("service", service);
-                }
-                for part in scope.split(' ').filter(|part| !part.is_empty()) {
-                    query.append_pair("scope", part);
-                }
-                if let Some(auth) = auth.filter(|auth| !auth.username.is_empty()) {
-                    query.append_pair("account", &auth.username);
-                    query.append_pair("client_id", CLIENT_ID);
-                    query.append_pair("offline_token", "true");
-                }
-            }
-            let request = http.get(url.clone());
-            match auth.filter(|auth| !auth.username.is_empty()) {
-                Some(auth) => request.header("Authorization", basic(auth)?),
-                None => request,
-            }
+            query(&mut url, service, scope, auth);
+            ask("Get", by_password(http, &url, auth)?, &url).await?
         }
     };
-    let response = request
-        .send()
-        .await
-        .map_err(|error| request_error("Get", &url, &error))?;
-    let status = response.status();
-    let body = read_bounded(response, TOKEN_LEN_MAX).await?;
     if !status.is_success() {
         let reason = match status.as_u16() {
             401 | 403 => error_reason(&body, "unauthorized: incorrect username or password"),
@@ -198,6 +187,51 @@ pub(super) async fn fetch_token(
         ),
         refresh: answer.refresh_token.clone(),
     })
+}
+
+async fn ask(
+    method: &'static str,
+    request: reqwest::RequestBuilder,
+    url: &Url,
+) -> Result<(reqwest::StatusCode, Vec<u8>)> {
+    let response = request
+        .send()
+        .await
+        .map_err(|error| request_error(method, url, &error))?;
+    let status = response.status();
+    Ok((status, read_bounded(response, TOKEN_LEN_MAX).await?))
+}
+
+fn query(url: &mut Url, service: &str, scope: &str, auth: Option<&Auth>) {
+    let mut query = url.query_pairs_mut();
+    if !service.is_empty() {
+        query.append_pair("service", service);
+    }
+    for part in scope.split(' ').filter(|part| !part.is_empty()) {
+        query.append_pair("scope", part);
+    }
+    if let Some(auth) = auth.filter(|auth| !auth.username.is_empty()) {
+        query.append_pair("account", &auth.username);
+        query.append_pair("client_id", CLIENT_ID);
+        query.append_pair("offline_token", "true");
+    }
+}
+
+/// Asks by name and password; where there is only an identity token that takes the password's place.
+fn by_password(
+    http: &reqwest::Client,
+    url: &Url,
+    auth: Option<&Auth>,
+) -> Result<reqwest::RequestBuilder> {
+    let request = http.get(url.clone());
+    let Some(auth) = auth.filter(|auth| !auth.username.is_empty()) else {
+        return Ok(request);
+    };
+    let mut auth = auth.clone();
+    if auth.password.is_empty() {
+        auth.password = auth.identity_token.clone().unwrap_or_default();
+    }
+    Ok(request.header("Authorization", basic(&auth)?))
 }
 
 fn plain(url: &Url) -> String {

@@ -16,6 +16,7 @@ use reqwest::{Method, Response, Url};
 use tokio::sync::mpsc;
 
 use super::auth::{Tokens, basic, bearer, choose, fetch_token};
+use super::hosts::Settings;
 use super::tls;
 use crate::types::{Auth, RegistryConfig};
 use crate::{Error, Result};
@@ -29,7 +30,17 @@ const ERROR_LEN_MAX: usize = 64 << 10;
 pub(crate) struct Host {
     /// `name[:port]`.
     pub name: String,
+    /// What stands in place of `/v2`.
+    base: String,
+    /// Sent with every request to the host itself.
+    headers: HeaderMap,
     insecure: bool,
+    /// Whether it is asked for content by digest.
+    pub pull: bool,
+    /// Whether it is asked what a tag means.
+    pub resolve: bool,
+    /// Whether it takes what is pushed.
+    pub push: bool,
     http: reqwest::Client,
     /// An index into `schemes` plus one, once known.
     scheme: AtomicU8,
@@ -66,37 +77,23 @@ impl Request {
 }
 
 impl Host {
-    pub fn new(name: &str, scheme: Option<&str>, config: &RegistryConfig) -> Result<Self> {
-        let insecure = is_insecure(name, &config.insecure);
-        let certs = config
-            .certs_dir
-            .as_ref()
-            .map(|dir| dir.join(name))
-            .filter(|dir| dir.is_dir());
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::config(certs.as_deref(), insecure && certs.is_none())?)
-            .redirect(reqwest::redirect::Policy::none())
-            .http1_only()
-            .user_agent(concat!("hull/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(config.connect_timeout)
-            .read_timeout(config.stall_timeout)
-            .pool_idle_timeout(Duration::from_secs(30));
-        if is_loopback(name) {
-            // As Go: proxies are for other machines.
-            builder = builder.no_proxy();
-        }
-        let http = builder
-            .build()
-            .map_err(|error| Error::Invalid(format!("HTTP client: {error}")))?;
-        let schemes: &'static [&'static str] = match scheme {
+    pub(super) fn new(settings: Settings, config: &RegistryConfig) -> Result<Self> {
+        let schemes: &'static [&'static str] = match settings.scheme {
             Some("http") => &["http"],
             Some(_) => &["https"],
-            None if insecure => &["https", "http"],
+            None if settings.insecure => &["https", "http"],
             None => &["https"],
         };
+        let timeout = settings.dial_timeout.unwrap_or(config.connect_timeout);
+        let http = http_client(Some(tls::config(&settings)?), config, timeout)?;
         Ok(Host {
-            name: name.to_owned(),
-            insecure,
+            name: settings.name,
+            base: settings.base,
+            headers: settings.headers,
+            insecure: settings.insecure,
+            pull: settings.pull,
+            resolve: settings.resolve,
+            push: settings.push,
             http,
             scheme: AtomicU8::new(0),
             schemes,
@@ -217,8 +214,11 @@ impl Host {
             Some(token) => Some(bearer(token)?),
             None => self.tokens.get(scope, user),
         };
-        if let Some(authorization) = authorization.filter(|_| own) {
-            request = request.header(AUTHORIZATION, authorization);
+        if own {
+            request = request.headers(self.headers.clone());
+            if let Some(authorization) = authorization {
+                request = request.header(AUTHORIZATION, authorization);
+            }
         }
         request
             .send()
@@ -263,6 +263,8 @@ impl Host {
         let mut last = None;
         for (index, scheme) in self.schemes.iter().enumerate() {
             match self.send_once(scheme, request, authorization).await {
+                // What speaks TLS answers so to plain HTTP: why TLS failed says more.
+                Ok(response) if last.is_some() && response.status() == 400 => break,
                 Ok(response) => {
                     self.scheme.store(index as u8 + 1, Ordering::Relaxed);
                     return Ok(response);
@@ -279,10 +281,10 @@ impl Host {
         request: &Request,
         authorization: Option<&HeaderValue>,
     ) -> Result<Response> {
-        let address = if request.path.contains("://") {
-            request.path.clone()
-        } else {
-            format!("{scheme}://{}{}", self.name, request.path)
+        let address = match request.path.strip_prefix("/v2") {
+            _ if request.path.contains("://") => request.path.clone(),
+            Some(rest) => format!("{scheme}://{}{}{rest}", self.name, self.base),
+            None => format!("{scheme}://{}{}", self.name, request.path),
         };
         let origin = Url::parse(&format!("{scheme}://{}/", self.name))
             .map_err(|_| Error::Invalid(format!("invalid registry host {:?}", self.name)))?;
@@ -294,8 +296,11 @@ impl Host {
                 .http
                 .request(method.clone(), url.clone())
                 .headers(request.headers.clone());
-            if let Some(authorization) = authorization.filter(|_| url.origin() == origin.origin()) {
-                builder = builder.header(AUTHORIZATION, authorization.clone());
+            if url.origin() == origin.origin() {
+                builder = builder.headers(self.headers.clone());
+                if let Some(authorization) = authorization {
+                    builder = builder.header(AUTHORIZATION, authorization.clone());
+                }
             }
             if !request.body.is_empty() && method == request.method {
                 builder = builder.body(request.body.clone());
@@ -426,6 +431,30 @@ fn bare(name: &str) -> &str {
     }
 }
 
+/// An HTTP client by the configuration; TLS by the system's roots where nothing else is given.
+pub(super) fn http_client(
+    tls: Option<rustls::ClientConfig>,
+    config: &RegistryConfig,
+    connect_timeout: Duration,
+) -> Result<reqwest::Client> {
+    let tls = match tls {
+        Some(tls) => tls,
+        None => tls::config(&Settings::default())?,
+    };
+    let proxies = config.proxies.or_environment();
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .redirect(reqwest::redirect::Policy::none())
+        .http1_only()
+        .user_agent(concat!("hull/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(connect_timeout)
+        .read_timeout(config.stall_timeout)
+        .pool_idle_timeout(Duration::from_secs(30))
+        .proxy(reqwest::Proxy::custom(move |url| proxies.for_url(url)))
+        .build()
+        .map_err(|error| Error::Invalid(format!("HTTP client: {error}")))
+}
+
 fn is_loopback(name: &str) -> bool {
     let host = bare(name);
     host == "localhost"
@@ -435,7 +464,7 @@ fn is_loopback(name: &str) -> bool {
 }
 
 /// Docker's rule: loopback, and what `--insecure-registry` names by host, host and port, or network.
-fn is_insecure(name: &str, listed: &[String]) -> bool {
+pub(super) fn is_insecure(name: &str, listed: &[String]) -> bool {
     let host = bare(name);
     let address = host.parse::<IpAddr>().ok();
     is_loopback(name)
@@ -445,7 +474,7 @@ fn is_insecure(name: &str, listed: &[String]) -> bool {
         })
 }
 
-fn in_network(address: IpAddr, network: &str) -> Option<bool> {
+pub(super) fn in_network(address: IpAddr, network: &str) -> Option<bool> {
     let (base, length) = network.split_once('/')?;
     let (base, length): (IpAddr, u32) = (base.parse().ok()?, length.parse().ok()?);
     match (address, base) {

@@ -18,9 +18,10 @@ use crate::{Error, Result};
 /// A repository and the credentials for it. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Repository {
+    /// In the order in which they are asked; the registry itself is the last.
     hosts: Vec<Arc<Host>>,
-    /// How many of `hosts` are mirrors: they get no credentials.
-    mirrors: usize,
+    /// The only host that gets the credentials.
+    domain: String,
     pub reference: Reference,
     auth: Option<Auth>,
     access: Access,
@@ -41,14 +42,14 @@ pub(crate) struct ManifestBody {
 impl Repository {
     pub fn new(
         hosts: Vec<Arc<Host>>,
-        mirrors: usize,
         reference: Reference,
+        domain: &str,
         auth: Option<Auth>,
         access: Access,
     ) -> Self {
         Repository {
             hosts,
-            mirrors,
+            domain: domain.to_owned(),
             reference,
             auth,
             access,
@@ -58,6 +59,11 @@ impl Repository {
     /// The credentials for the registry.
     pub fn auth(&self) -> Option<&Auth> {
         self.auth.as_ref()
+    }
+
+    /// The credentials for one of the hosts: mirrors get none.
+    fn auth_for(&self, host: &Host) -> Option<&Auth> {
+        self.auth.as_ref().filter(|_| host.name == self.domain)
     }
 
     pub fn path(&self) -> &str {
@@ -72,9 +78,8 @@ impl Repository {
     /// Sends a request to the registry itself.
     pub async fn send(&self, request: &Request) -> Result<Response> {
         let scope = self.access.scope(self.path());
-        self.registry()
-            .send(request, self.auth.as_ref(), &scope)
-            .await
+        let host = self.registry();
+        host.send(request, self.auth_for(host), &scope).await
     }
 
     /// Completes an upload at `location` with a streamed body of `size` bytes.
@@ -85,16 +90,19 @@ impl Repository {
         body: mpsc::Receiver<Bytes>,
     ) -> Result<Response> {
         let scope = self.access.scope(self.path());
-        self.registry()
-            .upload(location, size, body, self.auth.as_ref(), &scope)
+        let host = self.registry();
+        host.upload(location, size, body, self.auth_for(host), &scope)
             .await
     }
 
-    /// Sends to each host until one answers with success; the last one's answer counts otherwise.
-    async fn send_anywhere(&self, request: &Request) -> Result<Response> {
+    /// Sends to each host until one answers with success; the last one's answer counts otherwise. `by_tag`: only to those
+    /// that may say what a tag means.
+    async fn send_anywhere(&self, request: &Request, by_tag: bool) -> Result<Response> {
         let scope = self.access.scope(self.path());
-        for mirror in &self.hosts[..self.mirrors] {
-            match mirror.send(request, None, &scope).await {
+        let able = |host: &&Arc<Host>| if by_tag { host.resolve } else { host.pull };
+        for mirror in self.hosts[..self.hosts.len() - 1].iter().filter(able) {
+            let sent = mirror.send(request, self.auth_for(mirror), &scope).await;
+            match sent {
                 Ok(response) if response.status().is_success() => return Ok(response),
                 Ok(response) => {
                     tracing::debug!(mirror = mirror.name, status = %response.status(), "mirror has not what is wanted");
@@ -102,15 +110,16 @@ impl Repository {
                 Err(error) => tracing::warn!(mirror = mirror.name, %error, "mirror failed"),
             }
         }
-        self.registry()
-            .send(request, self.auth.as_ref(), &scope)
-            .await
+        self.send(request).await
     }
 
     /// Asks for a manifest without its body; `None` when the registry does not have it or does not say.
     pub async fn head_manifest(&self, tag: &str) -> Result<Option<ManifestHead>> {
         let response = self
-            .send_anywhere(&self.manifest_request(Method::HEAD, tag)?)
+            .send_anywhere(
+                &self.manifest_request(Method::HEAD, tag)?,
+                !tag.contains(':'),
+            )
             .await?;
         if !response.status().is_success() {
             return Ok(None);
@@ -129,7 +138,10 @@ impl Repository {
     /// Fetches a manifest by tag or digest and verifies it.
     pub async fn manifest(&self, tag_or_digest: &str) -> Result<ManifestBody> {
         let response = self
-            .send_anywhere(&self.manifest_request(Method::GET, tag_or_digest)?)
+            .send_anywhere(
+                &self.manifest_request(Method::GET, tag_or_digest)?,
+                !tag_or_digest.contains(':'),
+            )
             .await?;
         if !response.status().is_success() {
             return Err(self.failure(response, true).await);
@@ -172,7 +184,7 @@ impl Repository {
         let mut tags = Vec::new();
         for _ in 0..TAG_PAGES_MAX {
             let response = self
-                .send_anywhere(&Request::new(Method::GET, path.as_str()))
+                .send_anywhere(&Request::new(Method::GET, path.as_str()), true)
                 .await?;
             if !response.status().is_success() {
                 return Err(self.failure(response, false).await);
@@ -209,7 +221,7 @@ impl Repository {
         if offset > 0 {
             request = request.header("range", &format!("bytes={offset}-"))?;
         }
-        let response = self.send_anywhere(&request).await?;
+        let response = self.send_anywhere(&request, false).await?;
         match response.status().as_u16() {
             206 => {
                 let range = response
@@ -247,9 +259,10 @@ impl Repository {
         let (code, message) = registry_error(&body).unwrap_or_default();
         let reason = error_reason(&body, "");
         match (status.as_u16(), code.as_str()) {
-            (429, _) | (_, "TOOMANYREQUESTS") => {
-                Error::RateLimited(rate_limit(&message, retry_after.as_deref()))
-            }
+            (429, _) | (_, "TOOMANYREQUESTS") => Error::RateLimited {
+                reason: rate_limit(&message, retry_after.as_deref()),
+                retry_after_s: retry_after.as_deref().and_then(|when| when.parse().ok()),
+            },
             (_, "MANIFEST_UNKNOWN") => Error::ManifestUnknown(self.reference.familiar(), message),
             (_, "NAME_UNKNOWN") => Error::RepositoryUnknown {
                 name: familiar,
@@ -288,7 +301,7 @@ impl Repository {
 const TAG_PAGES_MAX: usize = 1000;
 
 /// The path in `Link: </v2/..>; rel="next"`. Other hosts' addresses are not followed.
-fn next_page(link: &str) -> Option<String> {
+pub(crate) fn next_page(link: &str) -> Option<String> {
     let (address, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
     (rest.contains("rel=\"next\"") && address.starts_with("/v2/")).then(|| address.to_owned())
 }
@@ -299,8 +312,12 @@ fn rate_limit(message: &str, retry_after: Option<&str>) -> String {
     } else {
         message
     };
+    // RFC 9110, 10.2.3: seconds, or a date.
     match retry_after {
-        Some(when) => format!("{message} (the registry asks to try again after {when} seconds)"),
+        Some(when) if when.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!("{message} (the registry asks to try again after {when} seconds)")
+        }
+        Some(when) => format!("{message} (the registry asks to try again after {when})"),
         None => message.to_owned(),
     }
 }

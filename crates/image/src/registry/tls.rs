@@ -1,6 +1,5 @@
 //! TLS for one registry: the system's roots, the CA and client certificates of its directory, or no verification.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,36 +9,42 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use super::hosts::Settings;
 use crate::{Error, Result};
 
-/// The configuration for a host. `certs` is its directory in `certs.d`, as Docker lays it out: `*.crt` are CAs, and
-/// `NAME.cert` with `NAME.key` is a client certificate.
-pub(super) fn config(certs: Option<&Path>, insecure: bool) -> Result<ClientConfig> {
+/// The configuration for a host.
+pub(super) fn config(settings: &Settings) -> Result<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::Invalid(format!("TLS cannot be set up: {error}")))?;
-    let builder = if insecure {
+    let builder = if settings.skip_verify {
         builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
     } else {
-        builder.with_root_certificates(roots(certs)?)
+        builder.with_root_certificates(roots(&settings.cas)?)
     };
-    match client_certificate(certs)? {
-        Some((chain, key)) => builder
-            .with_client_auth_cert(chain, key)
-            .map_err(|error| Error::Invalid(format!("client certificate cannot be used: {error}"))),
+    match &settings.client {
+        Some((certificate, key)) => {
+            let chain = read_certificates(certificate)?;
+            let key = PrivateKeyDer::from_pem_file(key).map_err(|error| {
+                Error::Invalid(format!("cannot read {}: {error}", key.display()))
+            })?;
+            builder.with_client_auth_cert(chain, key).map_err(|error| {
+                Error::Invalid(format!("client certificate cannot be used: {error}"))
+            })
+        }
         None => Ok(builder.with_no_client_auth()),
     }
 }
 
-fn roots(certs: Option<&Path>) -> Result<RootCertStore> {
+fn roots(cas: &[PathBuf]) -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(native.certs);
-    for path in files(certs, "crt") {
-        for certificate in read_certificates(&path)? {
+    for path in cas {
+        for certificate in read_certificates(path)? {
             roots.add(certificate).map_err(|error| {
                 Error::Invalid(format!(
                     "{} holds no usable CA certificate: {error}",
@@ -49,41 +54,6 @@ fn roots(certs: Option<&Path>) -> Result<RootCertStore> {
         }
     }
     Ok(roots)
-}
-
-fn client_certificate(
-    certs: Option<&Path>,
-) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>> {
-    let Some(path) = files(certs, "cert").into_iter().next() else {
-        return Ok(None);
-    };
-    let key = path.with_extension("key");
-    if !key.exists() {
-        return Err(Error::Invalid(format!(
-            "missing key {} for client certificate {}. CA certificates must use the extension .crt",
-            key.display(),
-            path.display()
-        )));
-    }
-    let chain = read_certificates(&path)?;
-    let key = PrivateKeyDer::from_pem_file(&key)
-        .map_err(|error| Error::Invalid(format!("cannot read {}: {error}", key.display())))?;
-    Ok(Some((chain, key)))
-}
-
-/// The files of a directory with an extension, sorted.
-fn files(dir: Option<&Path>, extension: &str) -> Vec<PathBuf> {
-    let entries = dir.and_then(|dir| fs::read_dir(dir).ok());
-    let paths = entries
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path());
-    let mut found: Vec<_> = paths
-        .filter(|path| path.extension().is_some_and(|own| own == extension))
-        .collect();
-    found.sort();
-    found
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {

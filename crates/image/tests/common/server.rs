@@ -14,6 +14,7 @@ pub struct Asked {
     pub method: String,
     pub path: String,
     pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
 }
 
 impl Asked {
@@ -113,14 +114,20 @@ async fn serve(
         let head = String::from_utf8_lossy(&head).into_owned();
         let mut lines = head.lines();
         let mut words = lines.next().unwrap_or_default().split(' ');
-        let asked = Asked {
+        let mut asked = Asked {
             method: words.next().unwrap_or_default().to_owned(),
             path: words.next().unwrap_or_default().to_owned(),
             headers: lines
                 .filter_map(|line| line.split_once(": "))
                 .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
                 .collect(),
+            body: Vec::new(),
         };
+        let length = asked
+            .header("content-length")
+            .map_or(0, |text| text.parse().unwrap());
+        asked.body.resize(length, 0);
+        stream.read_exact(&mut asked.body).await?;
         seen.lock().unwrap().push(asked.clone());
         let reply = answer(&asked);
         let mut text = format!(
@@ -184,6 +191,24 @@ impl Served {
             .unwrap()
             .0
             .clone()
+    }
+
+    /// The layer of the manifest that has the most bytes.
+    pub fn largest_layer(&self) -> String {
+        let manifest: serde_json::Value = serde_json::from_slice(&self.manifest).unwrap();
+        let layers = manifest["layers"].as_array().unwrap();
+        let largest = layers
+            .iter()
+            .max_by_key(|layer| layer["size"].as_u64())
+            .unwrap();
+        largest["digest"].as_str().unwrap().to_owned()
+    }
+
+    /// Serves another manifest.
+    pub fn set_manifest(&mut self, manifest: serde_json::Value) {
+        self.manifest = manifest.to_string().into_bytes();
+        let digest = hull_testkit::image::digest(&self.manifest);
+        self.blobs.insert(digest, self.manifest.clone());
     }
 
     /// What an honest registry answers.
