@@ -13,6 +13,26 @@ use crate::host::{HostConfig, RestartPolicy};
 use crate::json::{self, is_zero};
 use crate::network::EndpointSettings;
 
+/// `POST /containers/{id}/checkpoints`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CheckpointCreateRequest {
+    #[serde(rename = "CheckpointID")]
+    pub checkpoint_id: String,
+    #[serde(rename = "CheckpointDir")]
+    pub checkpoint_dir: String,
+    /// The container ends.
+    #[serde(rename = "Exit")]
+    pub exit: bool,
+}
+
+/// `GET /containers/{id}/checkpoints`: one of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct CheckpointSummary {
+    pub name: String,
+}
+
 /// The portable part of a container's configuration, also kept in images.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]

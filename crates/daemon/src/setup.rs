@@ -162,6 +162,7 @@ fn containers(config: &Config, options: &mut EngineOptions) -> Result<()> {
             shm_size(value).with_context(|| format!("invalid default-shm-size {value}"))?
         }
     };
+    options.experimental = config.experimental;
     options.seccomp_profile = set(&config.seccomp_profile).filter(|p| p != "builtin");
     options.no_new_privileges = config.no_new_privileges;
     options.selinux = config.selinux_enabled;

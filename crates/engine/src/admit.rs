@@ -16,6 +16,8 @@ pub enum Request {
     Kill,
     /// Freeze.
     Pause,
+    /// Save its processes.
+    Checkpoint,
     /// Thaw.
     Unpause,
     /// Give it another name.
@@ -89,7 +91,9 @@ pub fn admit(phase: &Phase, request: Request) -> Result<Admitted, Refusal> {
             R::Start | R::Restart | R::Rename | R::Remove { .. } | R::Attach | R::Files => Ok(Do),
             R::Stop => Ok(Already),
             R::Update | R::Network => Ok(RecordOnly),
-            R::Kill | R::Pause | R::Exec | R::Observe | R::Resize => Err(Refusal::NotRunning),
+            R::Kill | R::Pause | R::Checkpoint | R::Exec | R::Observe | R::Resize => {
+                Err(Refusal::NotRunning)
+            }
             R::Unpause => Err(Refusal::NotPaused),
         },
         Phase::Running(_) => match request {
@@ -98,6 +102,7 @@ pub fn admit(phase: &Phase, request: Request) -> Result<Admitted, Refusal> {
             | R::Restart
             | R::Kill
             | R::Pause
+            | R::Checkpoint
             | R::Rename
             | R::Update
             | R::Attach
@@ -111,7 +116,7 @@ pub fn admit(phase: &Phase, request: Request) -> Result<Admitted, Refusal> {
             R::Remove { force: false } => Err(Refusal::RemoveRunning),
         },
         Phase::Paused(_) => match request {
-            R::Start | R::Attach | R::Exec => Err(Refusal::IsPaused),
+            R::Start | R::Attach | R::Exec | R::Checkpoint => Err(Refusal::IsPaused),
             R::Stop | R::Restart | R::Kill | R::Remove { force: true } => Ok(DoAndThaw),
             R::Unpause | R::Rename | R::Update | R::Observe | R::Resize | R::Network | R::Files => {
                 Ok(Do)
@@ -124,6 +129,7 @@ pub fn admit(phase: &Phase, request: Request) -> Result<Admitted, Refusal> {
             R::Stop | R::Restart => Ok(Join),
             R::Kill
             | R::Pause
+            | R::Checkpoint
             | R::Rename
             | R::Update
             | R::Attach
@@ -142,7 +148,7 @@ pub fn admit(phase: &Phase, request: Request) -> Result<Admitted, Refusal> {
             }
             R::Update | R::Network => Ok(RecordOnly),
             R::Kill | R::Resize | R::Observe => Err(Refusal::NotRunning),
-            R::Pause | R::Attach | R::Exec => Err(Refusal::IsRestarting),
+            R::Pause | R::Attach | R::Exec | R::Checkpoint => Err(Refusal::IsRestarting),
             R::Unpause => Err(Refusal::NotPaused),
             R::Remove { force: false } => Err(Refusal::RemoveRunning),
         },
@@ -153,6 +159,7 @@ pub fn admit(phase: &Phase, request: Request) -> Result<Admitted, Refusal> {
             | R::Restart
             | R::Kill
             | R::Pause
+            | R::Checkpoint
             | R::Unpause
             | R::Rename
             | R::Update
@@ -170,6 +177,7 @@ pub fn admit(phase: &Phase, request: Request) -> Result<Admitted, Refusal> {
             | R::Restart
             | R::Kill
             | R::Pause
+            | R::Checkpoint
             | R::Unpause
             | R::Rename
             | R::Update
@@ -200,6 +208,7 @@ impl Refusal {
                 | Request::Restart
                 | Request::Kill
                 | Request::Pause
+                | Request::Checkpoint
                 | Request::Unpause
                 | Request::Rename
                 | Request::Remove { .. }
@@ -222,6 +231,7 @@ impl Refusal {
                 | Request::Restart
                 | Request::Kill
                 | Request::Pause
+                | Request::Checkpoint
                 | Request::Unpause
                 | Request::Rename
                 | Request::Remove { .. }
@@ -279,6 +289,7 @@ mod tests {
         Request::Restart,
         Request::Kill,
         Request::Pause,
+        Request::Checkpoint,
         Request::Unpause,
         Request::Rename,
         Request::Remove { force: false },
@@ -298,6 +309,7 @@ mod tests {
             for request in [
                 Request::Kill,
                 Request::Pause,
+                Request::Checkpoint,
                 Request::Exec,
                 Request::Observe,
                 Request::Resize,

@@ -321,6 +321,7 @@ impl Execs {
                 Done::Empty {}
                 | Done::Created { .. }
                 | Done::Started { .. }
+                | Done::Restored { .. }
                 | Done::State(_)
                 | Done::Pids { .. },
             ) => {

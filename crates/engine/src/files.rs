@@ -155,6 +155,10 @@ impl ContainerDir {
         self.0.join("resolv.conf")
     }
 
+    pub(crate) fn checkpoints(&self) -> PathBuf {
+        self.0.join("checkpoints")
+    }
+
     pub(crate) fn log(&self, driver: &str, id: &str) -> Option<PathBuf> {
         match driver {
             "json-file" => Some(self.0.join(format!("{id}-json.log"))),

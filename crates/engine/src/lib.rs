@@ -107,6 +107,12 @@ impl Engine {
         })
     }
 
+    /// Whether experimental requests are served.
+    #[must_use]
+    pub fn experimental(&self) -> bool {
+        self.world.options.experimental
+    }
+
     /// Ends in good order. `stop_containers`: also the containers, each with its own stop signal and time
     /// (`--live-restore=false`); else they run on, and the next daemon finds them.
     pub async fn shutdown(&self, stop_containers: bool) -> Result<()> {

@@ -123,7 +123,13 @@ pub(crate) async fn restore(world: &Arc<World>) -> Result<()> {
             };
             let _ = handle.queue.send(Message::Remove { options, reply }).await;
         } else if again {
-            let _ = handle.queue.send(Message::Start(reply)).await;
+            let _ = handle
+                .queue
+                .send(Message::Start {
+                    checkpoint: None,
+                    reply,
+                })
+                .await;
         }
     }
     Ok(())

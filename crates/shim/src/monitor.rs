@@ -4,6 +4,8 @@
 //! The order at the end of a container is: init ends; its output is read to the end; the log is flushed; `exit.json` is on disk;
 //! the daemon is told; cgroup and runtime state are removed; attached clients get what is left; the shim ends.
 
+mod checkpoint;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -553,6 +555,11 @@ impl Monitor {
         match action {
             Do::Create {} => self.create(),
             Do::Start {} => self.start(),
+            Do::Restore { images } => self.restore(&images),
+            Do::Checkpoint {
+                images,
+                leave_running,
+            } => self.checkpoint(&images, leave_running),
             Do::ExecCreate(exec) => self.exec_create(*exec),
             Do::ExecStart { exec } => self.exec_start(&exec),
             Do::Signal { exec, signal, all } => self.signal(exec.as_deref(), signal, all),

@@ -131,6 +131,18 @@ pub enum Do {
     Create {},
     /// Run the user's program. Answer: [`Done::Started`], once execve has happened.
     Start {},
+    /// Instead of both: make the container from a checkpoint. Answer: [`Done::Restored`]; it runs.
+    Restore {
+        /// Directory of the images.
+        images: PathBuf,
+    },
+    /// Save the container's processes. Answer: [`Done::Empty`]. They have ended then, unless they are left running.
+    Checkpoint {
+        /// Directory for the images.
+        images: PathBuf,
+        /// They go on.
+        leave_running: bool,
+    },
     /// Make an exec: a further process, whose streams can be attached before it starts. Answer: [`Done::Empty`].
     ExecCreate(Box<ExecCreate>),
     /// Start an exec made before. Answer: [`Done::ExecStarted`].
@@ -233,6 +245,13 @@ pub enum Done {
     },
     /// The user's program runs.
     Started {
+        /// When, RFC 3339 with nanoseconds, UTC.
+        started_at: String,
+    },
+    /// The container runs, from a checkpoint.
+    Restored {
+        /// Process id of init, in the shim's pid namespace.
+        pid: i32,
         /// When, RFC 3339 with nanoseconds, UTC.
         started_at: String,
     },

@@ -2,6 +2,7 @@
 
 mod attach;
 mod autostart;
+mod checkpoint;
 mod commit;
 mod completion;
 mod container_config;
@@ -48,6 +49,11 @@ use crate::registry::{Arity, Entry, Group};
 
 /// Words with commands below them.
 pub const GROUPS: &[Group] = &[
+    Group {
+        name: "checkpoint",
+        about: "Manage checkpoints",
+        hidden: false,
+    },
     Group {
         name: "container",
         about: "Manage containers",
@@ -262,6 +268,9 @@ pub const ENTRIES: &[Entry] = &[
     Entry::new::<network::NetworkLs>(&["network ls", "network list"], "[OPTIONS]", "List networks", Arity::None),
     Entry::new::<prune::NetworkPrune>(&["network prune"], "[OPTIONS]", "Remove all unused networks", Arity::None),
     Entry::new::<network::NetworkRm>(&["network rm", "network remove"], "NETWORK [NETWORK...]", "Remove one or more networks", Arity::AtLeast(1)),
+    Entry::new::<checkpoint::CheckpointCreate>(&["checkpoint create"], "[OPTIONS] CONTAINER CHECKPOINT", "Create a checkpoint from a running container", Arity::Exactly(2)),
+    Entry::new::<checkpoint::CheckpointLs>(&["checkpoint ls", "checkpoint list"], "[OPTIONS] CONTAINER", "List checkpoints for a container", Arity::Exactly(1)),
+    Entry::new::<checkpoint::CheckpointRm>(&["checkpoint rm", "checkpoint remove"], "[OPTIONS] CONTAINER CHECKPOINT", "Remove a checkpoint", Arity::Exactly(2)),
     Entry::new::<volume::VolumeCreate>(&["volume create"], "[OPTIONS] [VOLUME]", "Create a volume", Arity::AtMost(1)),
     Entry::new::<volume::VolumeLs>(&["volume ls", "volume list"], "[OPTIONS]", "List volumes", Arity::None),
     Entry::new::<prune::VolumePrune>(&["volume prune"], "[OPTIONS]", "Remove unused local volumes", Arity::None),

@@ -134,6 +134,7 @@ pub struct Config {
     pub dns_search: Vec<String>,
     pub exec_opts: Vec<String>,
     pub exec_root: String,
+    pub experimental: bool,
     pub features: BTreeMap<String, bool>,
     pub firewall_backend: String,
     pub fixed_cidr: String,

@@ -194,7 +194,7 @@ pub const OPTIONS: &[Opt] = &[
         Kind::Text,
         "Root directory for execution state files",
     ),
-    opt("experimental", Kind::Bool, ""),
+    opt("experimental", Kind::Bool, "Enable experimental features"),
     keyed(
         "feature",
         "features",

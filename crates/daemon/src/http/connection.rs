@@ -180,7 +180,10 @@ async fn raw<S: Stream, D: Dispatch>(
 fn finish(mut response: Response<Body>, head_only: bool) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert("Api-Version", HeaderValue::from_static(crate::API_VERSION));
-    headers.insert("Docker-Experimental", HeaderValue::from_static("false"));
+    // A handler that knows better has set it.
+    headers
+        .entry("Docker-Experimental")
+        .or_insert(HeaderValue::from_static("false"));
     headers.insert("Ostype", HeaderValue::from_static("linux"));
     headers.insert(header::SERVER, HeaderValue::from_static(crate::SERVER));
     if head_only {

@@ -91,7 +91,11 @@ pub(super) async fn start(call: Call) -> Outcome {
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
         ));
     }
-    call.daemon.engine.containers.start(call.id()).await?;
+    let containers = &call.daemon.engine.containers;
+    match super::checkpoints::of_start(&call)? {
+        None => containers.start(call.id()).await?,
+        Some(checkpoint) => containers.start_from(call.id(), checkpoint).await?,
+    }
     Answer::no_content()
 }
 

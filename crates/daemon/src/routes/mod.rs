@@ -1,6 +1,7 @@
 //! The table of routes: the whole Engine API as data.
 
 mod build;
+mod checkpoints;
 mod containers;
 mod dispatch;
 mod execs;
@@ -70,6 +71,9 @@ pub static ROUTES: &[Route] = &[
     route!(HEAD "/containers/{id}/archive" transfer::archive_stat, cancellable),
     route!(GET "/containers/{id}/archive" transfer::archive_get, cancellable),
     route!(PUT "/containers/{id}/archive" transfer::archive_put, cancellable),
+    route!(GET "/containers/{id}/checkpoints" checkpoints::list, cancellable),
+    route!(POST "/containers/{id}/checkpoints" checkpoints::create),
+    route!(DELETE "/containers/{id}/checkpoints/{name}" checkpoints::remove),
     route!(DELETE "/containers/{name*}" containers::remove),
     route!(POST "/exec/{id}/start" execs::start, cancellable),
     route!(POST "/exec/{id}/resize" execs::resize),

@@ -16,11 +16,16 @@ pub(super) async fn ping(call: Call) -> Outcome {
     } else {
         "OK"
     };
+    let experimental = match call.daemon.engine.experimental() {
+        true => "true",
+        false => "false",
+    };
     let mut answer = Answer::body("text/plain; charset=utf-8", full(body))?;
     if let Answer::Plain(response) = &mut answer {
         let headers = response.headers_mut();
         for (name, value) in [
             ("Builder-Version", "1"),
+            ("Docker-Experimental", experimental),
             ("Cache-Control", "no-cache, no-store, must-revalidate"),
             ("Pragma", "no-cache"),
             ("Swarm", "inactive"),

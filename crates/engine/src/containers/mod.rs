@@ -2,6 +2,7 @@
 //! reads uses the view that the task publishes.
 
 mod archive;
+mod checkpoints;
 mod create;
 mod discard;
 mod inspect;
@@ -27,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::streams::{AttachStream, ByteStream, ItemStream, LogStream, WaitFuture};
 use crate::task::{Message, View};
 use crate::world::World;
+pub use checkpoints::CheckpointName;
 
 /// `GET /containers/json`.
 #[derive(Debug, Clone, Default)]
@@ -177,7 +179,22 @@ impl Containers {
 
     /// Starts it; `NotModified` when it runs.
     pub async fn start(&self, id: &str) -> Result<()> {
-        ask(&self.world, id, Message::Start).await
+        let checkpoint = None;
+        ask(&self.world, id, |reply| Message::Start {
+            checkpoint,
+            reply,
+        })
+        .await
+    }
+
+    /// Starts it from a checkpoint: its processes go on where they were. `NotModified` when it runs.
+    pub async fn start_from(&self, id: &str, from: CheckpointName<'_>) -> Result<()> {
+        let checkpoint = Some(checkpoints::existing(&self.world, id, from)?);
+        ask(&self.world, id, |reply| Message::Start {
+            checkpoint,
+            reply,
+        })
+        .await
     }
 
     /// Asks it to end with `signal` (none: its own, or SIGTERM) and kills it after `timeout_s` seconds (none: its own, or 10; -1: never).

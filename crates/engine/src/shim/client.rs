@@ -73,6 +73,7 @@ impl ShimClient {
             Done::Empty {} => Ok(()),
             Done::Created { .. }
             | Done::Started { .. }
+            | Done::Restored { .. }
             | Done::ExecStarted { .. }
             | Done::State(_)
             | Done::Pids { .. } => Err(CallError::Unexpected),

@@ -90,7 +90,7 @@ impl Task {
                 let _ = reply.send(Ok(()));
             }
             if !stopping.restart.is_empty() {
-                let done = self.start_by_user().await;
+                let done = self.start_by_user(None).await;
                 if done.is_ok() {
                     self.emit("restart", &[]);
                 }

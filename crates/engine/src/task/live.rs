@@ -73,7 +73,7 @@ impl Task {
             }
             return;
         }
-        let done = self.start_by_user().await;
+        let done = self.start_by_user(None).await;
         if done.is_ok() {
             self.emit("restart", &[]);
         }

@@ -4,6 +4,7 @@
 //! is published as a [`View`] that everyone else reads. There is no lock on a container.
 
 mod change;
+mod checkpoint;
 mod end;
 mod failure;
 mod join;
@@ -15,6 +16,7 @@ mod propagation;
 mod remove;
 mod start;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,7 +56,18 @@ type Reply<T> = oneshot::Sender<Result<T>>;
 /// What can be asked of a container's task.
 #[derive(Debug)]
 pub(crate) enum Message {
-    Start(Reply<()>),
+    Start {
+        /// Go on from the images in this directory.
+        checkpoint: Option<PathBuf>,
+        reply: Reply<()>,
+    },
+    Checkpoint {
+        /// An empty directory.
+        images: PathBuf,
+        /// The container ends.
+        exit: bool,
+        reply: Reply<()>,
+    },
     Stop {
         signal: Option<i32>,
         timeout_s: Option<i64>,
@@ -282,7 +295,7 @@ impl Task {
         if self.restart_at.is_some_and(|at| at <= now) {
             self.restart_at = None;
             self.state.restart_count += 1;
-            if let Err(error) = self.start().await {
+            if let Err(error) = self.start(None).await {
                 tracing::warn!(container = %self.record.id, %error, "restart by policy");
                 // It counted as running while it waited for this start.
                 self.exits += 1;
@@ -304,10 +317,15 @@ impl Task {
 
     async fn on_message(&mut self, message: Message) {
         match message {
-            Message::Start(reply) => {
-                let done = self.start_by_user().await;
+            Message::Start { checkpoint, reply } => {
+                let done = self.start_by_user(checkpoint).await;
                 let _ = reply.send(done);
             }
+            Message::Checkpoint {
+                images,
+                exit,
+                reply,
+            } => self.checkpoint(images, exit, reply).await,
             Message::Stop {
                 signal,
                 timeout_s,

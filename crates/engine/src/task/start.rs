@@ -1,6 +1,7 @@
 //! The start sequence: lease, write, build, launch and connect side by side, create, start. Each acquiring step leaves its
 //! undo; see `undo`.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +51,7 @@ async fn give_up(client: &ShimClient) {
 
 impl Task {
     /// `POST /containers/{id}/start`.
-    pub(super) async fn start_by_user(&mut self) -> Result<()> {
+    pub(super) async fn start_by_user(&mut self, checkpoint: Option<PathBuf>) -> Result<()> {
         match self.admit(Request::Start)? {
             Admitted::Already => return Err(not_modified()),
             Admitted::Do | Admitted::Join | Admitted::DoAndThaw | Admitted::RecordOnly => {}
@@ -59,16 +60,16 @@ impl Task {
         self.state.restart_count = 0;
         self.state.stopped_by_user = false;
         self.back_off = super::BackOff::default();
-        self.start().await
+        self.start(checkpoint).await
     }
 
     /// Starts it, whoever asks. On failure the container is as before, with the error and its exit code recorded; that is no exit:
     /// who waits for the next one goes on waiting, as in Docker.
-    pub(super) async fn start(&mut self) -> Result<()> {
+    pub(super) async fn start(&mut self, checkpoint: Option<PathBuf>) -> Result<()> {
         self.settle().await;
         self.init_failure = None;
         let mut undo = Undo::new();
-        match self.sequence(&mut undo).await {
+        match self.sequence(&mut undo, checkpoint).await {
             Ok(started) => {
                 undo.disarm();
                 self.now_running(started);
@@ -81,7 +82,7 @@ impl Task {
         }
     }
 
-    async fn sequence(&mut self, undo: &mut Undo) -> Result<Started> {
+    async fn sequence(&mut self, undo: &mut Undo, checkpoint: Option<PathBuf>) -> Result<Started> {
         let world = self.world.clone();
         let id = self.record.id.clone();
         world.options.failpoints.pass("start.begin")?;
@@ -137,33 +138,9 @@ impl Task {
         alive.map_err(|error| self.refused(&error))?;
         world.options.failpoints.pass("start.spawned")?;
 
-        let pid = match client.call(Do::Create {}).await {
-            Ok(Done::Created { pid }) => pid,
-            Ok(
-                Done::Empty {}
-                | Done::Started { .. }
-                | Done::ExecStarted { .. }
-                | Done::State(_)
-                | Done::Pids { .. },
-            ) => {
-                return Err(self.refused(&CallError::Unexpected));
-            }
-            Err(error) => return Err(self.refused(&error)),
-        };
-        world.options.failpoints.pass("start.created")?;
-        self.connect_pending().await;
-        let started_at = match client.call(Do::Start {}).await {
-            Ok(Done::Started { started_at }) => started_at,
-            Ok(
-                Done::Empty {}
-                | Done::Created { .. }
-                | Done::ExecStarted { .. }
-                | Done::State(_)
-                | Done::Pids { .. },
-            ) => {
-                return Err(self.refused(&CallError::Unexpected));
-            }
-            Err(error) => return Err(self.refused(&error)),
+        let (pid, started_at) = match checkpoint {
+            None => self.run_program(&client).await?,
+            Some(images) => self.go_on_from(&client, images).await?,
         };
         world.options.failpoints.pass("start.started")?;
         let live = Live {
@@ -185,8 +162,24 @@ impl Task {
         })
     }
 
+    /// Makes the container and runs its program: init's pid, and when.
+    async fn run_program(&mut self, client: &ShimClient) -> Result<(i32, String)> {
+        let pid = match client.call(Do::Create {}).await {
+            Ok(Done::Created { pid }) => pid,
+            Ok(_) => return Err(self.refused(&CallError::Unexpected)),
+            Err(error) => return Err(self.refused(&error)),
+        };
+        self.world.options.failpoints.pass("start.created")?;
+        self.connect_pending().await;
+        match client.call(Do::Start {}).await {
+            Ok(Done::Started { started_at }) => Ok((pid, started_at)),
+            Ok(_) => Err(self.refused(&CallError::Unexpected)),
+            Err(error) => Err(self.refused(&error)),
+        }
+    }
+
     /// What the shim refused, in Docker's words; the exit code is decided by init's own report.
-    fn refused(&mut self, error: &CallError) -> Error {
+    pub(super) fn refused(&mut self, error: &CallError) -> Error {
         if let CallError::Refused(failure) = error {
             self.init_failure.clone_from(&failure.init);
         }
@@ -225,7 +218,7 @@ impl Task {
     }
 
     /// Connects those who attached before the start.
-    async fn connect_pending(&mut self) {
+    pub(super) async fn connect_pending(&mut self) {
         if self.pending.is_empty() {
             return;
         }

@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod basics;
+mod checkpoints;
 mod engine;
 mod exec_and_attach;
 mod flags;

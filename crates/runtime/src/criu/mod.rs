@@ -93,6 +93,23 @@ pub struct CheckpointOptions<'a> {
     pub status_fd: Option<OwnedFd>,
 }
 
+impl<'a> CheckpointOptions<'a> {
+    /// A checkpoint that ends the container.
+    #[must_use]
+    pub fn new(criu: CriuOptions<'a>) -> Self {
+        Self {
+            criu,
+            leave_running: false,
+            pre_dump: false,
+            parent: None,
+            page_server: None,
+            tcp_skip_in_flight: false,
+            link_remap: false,
+            status_fd: None,
+        }
+    }
+}
+
 /// Input of [`restore`].
 #[derive(Debug)]
 pub struct RestoreOptions<'a> {

@@ -119,6 +119,35 @@ impl External {
         self.command("start", &[])
     }
 
+    pub(super) fn restore(&mut self, images: &Path) -> Result<(i32, Streams), TaskError> {
+        self.mount()?;
+        let shim = &self.config.shim;
+        let pid_file = self.folder().join("init.pid");
+        let mut command = self.runtime("restore");
+        command.args(["--detach", "--file-locks", "--image-path"]);
+        command.arg(images).arg("--bundle").arg(&shim.bundle);
+        command.arg("--pid-file").arg(&pid_file);
+        let streams = self.run_with_streams(
+            "restore",
+            command,
+            shim.terminal,
+            shim.open_stdin,
+            false,
+            &[&shim.id],
+        )?;
+        Ok((read_pid(&pid_file)?, streams))
+    }
+
+    pub(super) fn checkpoint(&self, images: &Path, leave_running: bool) -> Result<(), TaskError> {
+        let mut command = self.runtime("checkpoint");
+        command
+            .args(["--file-locks", "--image-path"])
+            .arg(images)
+            .args(leave_running.then_some("--leave-running"))
+            .arg(&self.config.shim.id);
+        self.finish("checkpoint", &mut command)
+    }
+
     pub(super) fn exec(&mut self, exec: &ExecCreate) -> Result<(i32, Streams), TaskError> {
         let process_file = self.folder().join(format!("exec-{}.json", exec.exec));
         let pid_file = self.folder().join(format!("exec-{}.pid", exec.exec));

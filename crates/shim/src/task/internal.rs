@@ -1,10 +1,14 @@
 //! The container made by `hull_runtime`, called as a library: no further program runs.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use hull_oci::runtime::Resources;
 use hull_runtime::cgroup::CgroupPaths;
-use hull_runtime::{CreateOptions, ExecOptions, InitHandle, StartBy, Stdio};
+use hull_runtime::{
+    CheckpointOptions, CreateOptions, CriuOptions, ExecOptions, InitHandle, RestoreOptions,
+    StartBy, Stdio,
+};
 
 use super::{Config, TaskError};
 use crate::protocol::{CgroupManager, ExecCreate};
@@ -32,7 +36,18 @@ impl Internal {
     pub(super) fn create(&mut self) -> Result<(i32, Streams), TaskError> {
         let shim = &self.config.shim;
         let (streams, stdio) = stdio(shim.terminal, shim.open_stdin, false)?;
-        let created = hull_runtime::create(CreateOptions {
+        let created = hull_runtime::create(self.options(stdio))?;
+        let streams = with_console(streams, created.console_master, shim.open_stdin)?;
+        self.made = Some(Made {
+            cgroup: created.cgroup,
+            init: Some(created.init),
+        });
+        Ok((created.pid, streams))
+    }
+
+    fn options(&self, stdio: Stdio) -> CreateOptions<'_> {
+        let shim = &self.config.shim;
+        CreateOptions {
             id: &shim.id,
             bundle: &shim.bundle,
             spec: &self.config.spec,
@@ -48,13 +63,46 @@ impl Internal {
             no_new_keyring: false,
             preserve_fds: 0,
             start_by: StartBy::Handle,
+        }
+    }
+
+    /// What a checkpoint and its restore have in common, beyond criu's own choices.
+    fn criu(images: &Path) -> CriuOptions<'_> {
+        CriuOptions {
+            // Many programs hold a lock on a file of their own.
+            file_locks: true,
+            ..CriuOptions::new(images)
+        }
+    }
+
+    pub(super) fn restore(&mut self, images: &Path) -> Result<(i32, Streams), TaskError> {
+        let shim = &self.config.shim;
+        let (streams, stdio) = stdio(shim.terminal, shim.open_stdin, false)?;
+        let restored = hull_runtime::restore(RestoreOptions {
+            create: self.options(stdio),
+            criu: Self::criu(images),
+            lsm_profile: None,
+            lsm_mount_context: None,
         })?;
-        let streams = with_console(streams, created.console_master, shim.open_stdin)?;
+        let streams = with_console(streams, restored.console_master, shim.open_stdin)?;
         self.made = Some(Made {
-            cgroup: created.cgroup,
-            init: Some(created.init),
+            cgroup: restored.cgroup,
+            init: None,
         });
-        Ok((created.pid, streams))
+        Ok((restored.pid, streams))
+    }
+
+    pub(super) fn checkpoint(&self, images: &Path, leave_running: bool) -> Result<(), TaskError> {
+        let shim = &self.config.shim;
+        let options = CheckpointOptions {
+            leave_running,
+            ..CheckpointOptions::new(Self::criu(images))
+        };
+        Ok(hull_runtime::checkpoint(
+            &shim.state_root,
+            &shim.id,
+            options,
+        )?)
     }
 
     pub(super) fn start(&mut self) -> Result<(), TaskError> {

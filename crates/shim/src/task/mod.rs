@@ -3,7 +3,7 @@
 mod external;
 mod internal;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hull_oci::runtime::{Resources, Spec};
 
@@ -121,6 +121,22 @@ impl Task {
         match self {
             Self::Internal(task) => task.start(),
             Self::External(task) => task.start(),
+        }
+    }
+
+    /// Makes the container from a checkpoint; it runs: init's pid, and our ends of its streams.
+    pub(crate) fn restore(&mut self, images: &Path) -> Result<(i32, Streams), TaskError> {
+        match self {
+            Self::Internal(task) => task.restore(images),
+            Self::External(task) => task.restore(images),
+        }
+    }
+
+    /// Saves the container's processes, which end unless they are left running.
+    pub(crate) fn checkpoint(&self, images: &Path, leave_running: bool) -> Result<(), TaskError> {
+        match self {
+            Self::Internal(task) => task.checkpoint(images, leave_running),
+            Self::External(task) => task.checkpoint(images, leave_running),
         }
     }
 
