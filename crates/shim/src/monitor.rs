@@ -449,8 +449,14 @@ impl Monitor {
                     return;
                 }
                 let input = decoder.into_rest();
+                // Keys are typed at a terminal; in any other input the same bytes are data, as in Docker.
+                let terminal = self.process(exec).is_some_and(|process| process.terminal);
+                let keys = match terminal {
+                    true => attach.detach_keys.clone(),
+                    false => Vec::new(),
+                };
                 self.clients[index].role = Role::Attached {
-                    detach: DetachKeys::new(attach.detach_keys.clone()),
+                    detach: DetachKeys::new(keys),
                     attach,
                 };
                 self.clients[index].peer.send(&[b"{\"ok\":{}}\n"]);

@@ -92,3 +92,24 @@ fn attach_gets_output_and_gives_input() {
         .run_with_input(["start", "-a", "-i", &id], b"word\n");
     assert_eq!((output.code(), output.stdout.as_str()), (6, "got word\n"));
 }
+
+/// Without a terminal every byte is input, the detach keys (ctrl-p ctrl-q) among them; more than all buffers on the way hold.
+#[test]
+fn input_without_a_terminal_is_data() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let data = "\x10\x11\0a\n".repeat(2_000_000);
+    let id = engine.ok(&["run", "-d", BUSYBOX, "sleep", "1000"]);
+    let run: &[&str] = &["run", "--rm", "-i", BUSYBOX, "cat"];
+    let exec: &[&str] = &["exec", "-i", &id, "cat"];
+    for args in [run, exec] {
+        let output = engine.cli().run_with_input(args, data.as_bytes());
+        assert_eq!(output.code(), 0, "{args:?}: {}", output.stderr);
+        assert!(
+            output.stdout == data,
+            "{args:?}: {} bytes came back",
+            output.stdout.len()
+        );
+    }
+}
