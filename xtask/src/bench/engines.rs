@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -28,47 +29,54 @@ const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// In the environment of everything that an engine starts, so that its processes are found again.
 const MARKER: &str = "HULL_BENCH_ENGINE";
 
-/// A network namespace, removed on drop.
-struct Netns {
-    name: String,
+/// A network namespace, removed when the last clone is dropped.
+#[derive(Clone)]
+pub struct Netns {
+    name: Arc<NetnsName>,
 }
 
+struct NetnsName(String);
+
 impl Netns {
-    fn new(name: &str) -> Result<Self> {
+    /// Makes one whose loopback is up.
+    pub fn new(name: &str) -> Result<Self> {
         let name = format!("hullbench-{name}-{}", std::process::id());
         shell::output(Command::new("ip").args(["netns", "add", &name]))?;
-        let netns = Self { name };
+        let netns = Self {
+            name: Arc::new(NetnsName(name)),
+        };
         shell::output(netns.enter("ip").args(["link", "set", "lo", "up"]))?;
         Ok(netns)
     }
 
     /// Runs `program` inside, by nsenter: `ip netns exec` would hide the cgroups.
-    fn enter(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    pub fn enter(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command
-            .arg(format!("--net=/run/netns/{}", self.name))
+            .arg(format!("--net=/run/netns/{}", self.name.0))
             .arg("--")
             .arg(program);
         command
     }
 }
 
-impl Drop for Netns {
+impl Drop for NetnsName {
     fn drop(&mut self) {
         let _ = Command::new("ip")
-            .args(["netns", "delete", &self.name])
+            .args(["netns", "delete", &self.0])
             .status();
     }
 }
 
 /// A daemon that is stopped on drop.
-struct Daemon {
+pub struct Daemon {
     child: Child,
     log: PathBuf,
 }
 
 impl Daemon {
-    fn start(mut command: Command, log: PathBuf, ready: impl Fn() -> bool) -> Result<Self> {
+    /// Starts it and waits until `ready`.
+    pub fn start(mut command: Command, log: PathBuf, ready: impl Fn() -> bool) -> Result<Self> {
         let file = std::fs::File::create(&log)?;
         let child = command
             .stdin(Stdio::null())
@@ -89,6 +97,11 @@ impl Daemon {
         }
         Ok(daemon)
     }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
 }
 
 impl Drop for Daemon {
@@ -107,7 +120,8 @@ impl Drop for Daemon {
     }
 }
 
-fn answers(socket: &Path) -> bool {
+/// Whether a daemon answers Docker's ping on this socket.
+pub fn answers(socket: &Path) -> bool {
     use std::io::{Read, Write};
     let Ok(mut stream) = std::os::unix::net::UnixStream::connect(socket) else {
         return false;

@@ -4,9 +4,12 @@
 //! disk is measured. Samples of the engines are interleaved, so that a change in the machine's load hits all of them. What is printed
 //! is the median and the ratio to Hull; nothing is asserted.
 
+mod disk;
 mod engines;
 mod floor;
+mod images;
 mod memory;
+mod registry;
 mod report;
 
 use std::time::{Duration, Instant};
@@ -21,6 +24,8 @@ use report::{Report, Row};
 /// How much to measure.
 #[derive(clap::Args)]
 pub struct Args {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// Samples of each short operation.
     #[arg(long, default_value_t = 21)]
     samples: usize,
@@ -35,8 +40,22 @@ pub struct Args {
     no_podman: bool,
 }
 
+/// What else than containers is measured.
+#[derive(clap::Subcommand)]
+enum Part {
+    /// Pull, push, save and load beside docker.io, podman and containerd.
+    Images(images::Args),
+    /// The registry server beside docker-registry.
+    Registry(registry::Args),
+}
+
 /// Builds Hull, starts the engines, measures, prints a Markdown table.
 pub fn run(args: &Args) -> Result<()> {
+    match &args.part {
+        Some(Part::Images(args)) => return images::run(args),
+        Some(Part::Registry(args)) => return registry::run(args),
+        None => {}
+    }
     if !rustix::process::geteuid().is_root() {
         bail!("engines need root: run ./x bench as root");
     }
@@ -58,7 +77,7 @@ pub fn run(args: &Args) -> Result<()> {
         .prefix("hull-bench-")
         .tempdir_in("/dev/shm")?;
     let image = engines::busybox_tar(work.path())?;
-    let mut report = Report::new();
+    let mut report = Report::new(&["docker", "podman"], "kernel floor");
 
     let (hull, cold) = timed(|| Hull::start(work.path()))?;
     let (docker, docker_cold) = timed(|| Docker::start(work.path()))?;
@@ -206,7 +225,7 @@ fn kernel_floor(samples: usize, report: &mut Report) -> Result<()> {
         Row::new(
             "kernel floor: clone3 with all namespaces, overlay, pivot_root, mounts, exec, wait",
         )
-        .time("floor", median(times)),
+        .time("kernel floor", median(times)),
     );
     Ok(())
 }

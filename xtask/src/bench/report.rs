@@ -15,6 +15,8 @@ pub struct Row {
 enum Value {
     Time(Duration),
     Bytes(u64),
+    /// How many a second: more is better.
+    Rate(f64),
 }
 
 impl Row {
@@ -38,17 +40,25 @@ impl Row {
         self
     }
 
+    /// Adds a rate, in events a second.
+    pub fn rate(mut self, engine: &str, value: f64) -> Self {
+        self.values.insert(engine.to_owned(), Value::Rate(value));
+        self
+    }
+
     fn shown(&self, engine: &str) -> String {
         match self.values.get(engine) {
             None => String::new(),
             Some(Value::Time(time)) => format!("{:.1} ms", time.as_secs_f64() * 1e3),
             Some(Value::Bytes(bytes)) if *bytes < 10 << 20 => format!("{} KiB", bytes >> 10),
+            Some(Value::Rate(rate)) => format!("{rate:.0}/s"),
             Some(Value::Bytes(bytes)) => format!("{:.1} MiB", *bytes as f64 / f64::from(1 << 20)),
         }
     }
 
     fn ratio(&self, engine: &str) -> String {
         match (self.values.get("hull"), self.values.get(engine)) {
+            (Some(Value::Rate(hull)), Some(Value::Rate(other))) => format!("{:.1}", hull / other),
             (Some(hull), Some(other)) => format!("{:.1}", other.number() / hull.number()),
             _ => String::new(),
         }
@@ -60,6 +70,7 @@ impl Value {
         match self {
             Self::Time(time) => time.as_secs_f64(),
             Self::Bytes(bytes) => bytes as f64,
+            Self::Rate(rate) => rate,
         }
     }
 }
@@ -67,12 +78,18 @@ impl Value {
 /// All rows, in the order in which they were measured.
 pub struct Report {
     rows: Vec<Row>,
+    others: &'static [&'static str],
+    floor: &'static str,
 }
 
 impl Report {
-    /// Nothing yet.
-    pub fn new() -> Self {
-        Self { rows: Vec::new() }
+    /// Nothing yet. `others` are compared with Hull, `floor` is a column without a ratio.
+    pub fn new(others: &'static [&'static str], floor: &'static str) -> Self {
+        Self {
+            rows: Vec::new(),
+            others,
+            floor,
+        }
     }
 
     /// Adds a row, and shows it at once.
@@ -92,20 +109,22 @@ impl Report {
     /// The table, with the machine and the versions above it.
     pub fn markdown(&self) -> String {
         let mut text = machine();
-        text.push_str(
-            "\n| what | hull | docker | podman | docker/hull | podman/hull | kernel floor |\n",
-        );
-        text.push_str("|---|---:|---:|---:|---:|---:|---:|\n");
+        let ratios: Vec<String> = self
+            .others
+            .iter()
+            .map(|other| format!("{other}/hull"))
+            .collect();
+        let mut heads = vec!["what", "hull"];
+        heads.extend(self.others);
+        heads.extend(ratios.iter().map(String::as_str));
+        heads.push(self.floor);
+        text.push_str(&format!("\n| {} |\n", heads.join(" | ")));
+        text.push_str(&format!("|---|{}\n", "---:|".repeat(heads.len() - 1)));
         for row in &self.rows {
-            let cells = [
-                row.name.clone(),
-                row.shown("hull"),
-                row.shown("docker"),
-                row.shown("podman"),
-                row.ratio("docker"),
-                row.ratio("podman"),
-                row.shown("floor"),
-            ];
+            let mut cells = vec![row.name.clone(), row.shown("hull")];
+            cells.extend(self.others.iter().map(|other| row.shown(other)));
+            cells.extend(self.others.iter().map(|other| row.ratio(other)));
+            cells.push(row.shown(self.floor));
             text.push_str(&format!("| {} |\n", cells.join(" | ")));
         }
         text
