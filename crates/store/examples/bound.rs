@@ -31,7 +31,7 @@ fn gunzip(files: &[String]) -> Outcome<()> {
             let next = queue.lock().map_err(|_| "a thread panicked")?.next();
             let Some(file) = next else { return Ok(()) };
             let file = std::fs::File::open(file)?;
-            let mut plain = hull_store::layer::decompress_detect(file)?;
+            let (_, mut plain) = hull_store::layer::decompress_detect(file)?;
             while plain.read(&mut buffer)? > 0 {}
         }
     };
