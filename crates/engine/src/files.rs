@@ -159,11 +159,18 @@ impl ContainerDir {
         self.0.join("checkpoints")
     }
 
-    pub(crate) fn log(&self, driver: &str, id: &str) -> Option<PathBuf> {
-        match driver {
+    /// The file that the log can be read from: the driver's own, or a copy of what goes to a server.
+    pub(crate) fn log(&self, config: &hull_api::host::LogConfig, id: &str) -> Option<PathBuf> {
+        let uncached = config
+            .config
+            .get("cache-disabled")
+            .is_some_and(|value| hull_shim::forward::options::parse_bool(value) == Ok(true));
+        match config.kind.as_str() {
             "json-file" => Some(self.0.join(format!("{id}-json.log"))),
             "local" => Some(self.0.join("local-logs").join("container.log")),
-            _ => None,
+            "none" => None,
+            _ if uncached => None,
+            _ => Some(self.0.join("container-cached.log")),
         }
     }
 }

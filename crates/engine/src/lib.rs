@@ -18,6 +18,7 @@ mod files;
 mod health;
 mod id;
 pub mod images;
+mod logging;
 pub mod networks;
 pub mod options;
 pub mod phase;

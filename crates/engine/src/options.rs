@@ -106,6 +106,8 @@ pub struct EngineOptions {
     pub init: bool,
     /// `--log-driver`.
     pub log_driver: String,
+    /// The journal's socket, for the log driver `journald`.
+    pub journal: PathBuf,
     /// `--log-opt`.
     pub log_options: BTreeMap<String, String>,
     /// `--default-ulimit`.
@@ -182,6 +184,7 @@ impl EngineOptions {
             runtimes: BTreeMap::new(),
             init: false,
             log_driver: "json-file".to_owned(),
+            journal: hull_shim::protocol::journal(),
             log_options: BTreeMap::new(),
             default_ulimits: Vec::new(),
             default_shm_size: 64 << 20,

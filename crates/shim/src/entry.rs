@@ -8,28 +8,17 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::logfile::{Format, Rotation, Writer};
 use crate::monitor::{Monitor, Parts};
-use crate::protocol::{CONTROL_FD, LogConfig, ShimConfig};
+use crate::protocol::{CONTROL_FD, ShimConfig};
 use crate::task::Task;
 
-/// Without options a log grows to this and keeps so many generations, so that no container fills the disk.
-const DEFAULT_ROTATION: Rotation = Rotation {
-    size_bytes_max: Some(1 << 30),
-    files_max: 2,
-    compress: false,
-};
-
-/// What `local` does without options: Docker's numbers.
-const LOCAL_ROTATION: Rotation = Rotation {
-    size_bytes_max: Some(20 << 20),
-    files_max: 5,
-    compress: true,
-};
-
-/// Runs the shim whose folder is the working directory: `hull shim`, started by the daemon. Returns the exit status.
+/// Runs the shim whose folder is the working directory: `hull shim`, started by the daemon; or its log process (`log`), started by
+/// the shim. Returns the exit status.
 #[must_use]
-pub fn main(_args: &[OsString]) -> i32 {
+pub fn main(args: &[OsString]) -> i32 {
+    if args.first().is_some_and(|arg| arg == "log") {
+        return crate::forward::main();
+    }
     match run() {
         Ok(()) => 0,
         Err(e) => {
@@ -54,7 +43,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         id: config.id.clone(),
         listener,
         signals,
-        log: open_log(&config.log)?,
+        log: config.log.clone(),
         terminal: config.terminal,
         stdin_once: config.stdin_once,
         task: Task::new(config)?,
@@ -100,24 +89,4 @@ fn listen(folder: &Path) -> io::Result<UnixListener> {
     std::fs::rename(part, folder.join("sock"))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
-}
-
-fn open_log(config: &LogConfig) -> Result<Option<Writer>, Box<dyn std::error::Error>> {
-    let (format, default) = match config.driver.as_str() {
-        "none" => return Ok(None),
-        "json-file" => (Format::JsonFile, DEFAULT_ROTATION),
-        "local" => (Format::Local, LOCAL_ROTATION),
-        other => return Err(format!("log driver {other:?} is not there yet").into()),
-    };
-    let path = config
-        .path
-        .as_deref()
-        .ok_or("the log configuration names no file")?;
-    let attributes = if config.attributes.is_empty() {
-        None
-    } else {
-        Some(serde_json::to_string(&config.attributes)?)
-    };
-    let rotation = Rotation::from_options(&config.options, default)?;
-    Ok(Some(Writer::open(path, format, rotation, attributes)?))
 }

@@ -1,12 +1,14 @@
 //! The per-container monitor and its protocol: lifecycle, stdio, log, exit record.
 //!
 //! `hull shim` is one process for each container, without threads and without tokio. `entry` sets it up, `monitor` is its loop,
-//! `task` the container (by the runtime library or another program), `streams` its input and output, `logfile` its log,
-//! `exit` its last word, and `protocol` what it says with the daemon.
+//! `task` the container (by the runtime library or another program), `streams` its input and output, `log` where that goes:
+//! to `logfile`, or through `forward`, a process of its own, to a log server; `exit` its last word, and `protocol` what it says with the daemon.
 #![forbid(unsafe_code)]
 
 mod entry;
 pub mod exit;
+pub mod forward;
+mod log;
 pub mod logfile;
 mod monitor;
 pub mod protocol;

@@ -16,10 +16,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{WaitOptions, WaitStatus};
 
-use crate::logfile::{Stream, Writer};
+use crate::log::Log;
+use crate::logfile::Stream;
 use crate::protocol::{
-    Attach, Decoder, Do, Done, Event, ExecCreate, Exit, Failure, FromShim, Hello, Request, State,
-    Status, encode,
+    Attach, Decoder, Do, Done, Event, ExecCreate, Exit, Failure, FromShim, Hello, LogConfig,
+    Request, State, Status, encode,
 };
 use crate::streams::{CLIENT_BUFFER_BYTES_MAX, DetachKeys, Peer, Reading, Streams};
 use crate::task::{Task, TaskError};
@@ -42,7 +43,8 @@ pub struct Monitor {
     listener: UnixListener,
     signals: OwnedFd,
     task: Task,
-    log: Option<Writer>,
+    log_config: LogConfig,
+    log: Log,
     status: Status,
     started_at: Option<String>,
     main: Process,
@@ -66,7 +68,7 @@ pub struct Parts {
     /// The container itself.
     pub task: Task,
     /// Its log.
-    pub log: Option<Writer>,
+    pub log: LogConfig,
     /// Whether it has a terminal.
     pub terminal: bool,
     /// Close its input when the first client that brought input leaves.
@@ -115,6 +117,7 @@ enum Source {
     Client(usize),
     Output(usize),
     Input,
+    Log,
 }
 
 impl Monitor {
@@ -127,7 +130,8 @@ impl Monitor {
             listener: parts.listener,
             signals: parts.signals,
             task: parts.task,
-            log: parts.log,
+            log_config: parts.log,
+            log: Log::default(),
             status: Status::New,
             started_at: None,
             main: Process {
@@ -167,10 +171,11 @@ impl Monitor {
         Ok(())
     }
 
-    fn finished(&self) -> bool {
+    fn finished(&mut self) -> bool {
         match self.linger_until {
             Some(until) => {
-                Instant::now() >= until || self.clients.iter().all(|c| c.peer.backlog() == 0)
+                let read = self.clients.iter().all(|c| c.peer.backlog() == 0);
+                self.log.finish() && read || Instant::now() >= until
             }
             // Not made, and the daemon has gone: there is nobody who would ask for it.
             None => self.status == Status::New && self.clients.is_empty(),
@@ -186,6 +191,7 @@ impl Monitor {
                 Source::Listener => self.accept(),
                 Source::Client(index) => self.client_ready(index),
                 Source::Output(index) => self.output_ready(exec.as_deref(), index),
+                Source::Log => self.log.flush(),
                 Source::Input => {
                     if let Some(process) = self.process(exec.as_deref()) {
                         process.streams.flush_input();
@@ -204,6 +210,11 @@ impl Monitor {
         if self.clients.len() < CLIENTS_MAX {
             sources.push((Source::Listener, None));
             fds.push(PollFd::new(&self.listener, PollFlags::IN));
+        }
+        let behind = self.log.behind();
+        if let Some(pipe) = &behind {
+            sources.push((Source::Log, None));
+            fds.push(PollFd::new(pipe, PollFlags::OUT));
         }
         let main = std::iter::once((None, &self.main));
         let execs = self.execs.iter().map(|(id, process)| (Some(id), process));
@@ -245,12 +256,14 @@ impl Monitor {
             .collect())
     }
 
-    /// Output waits while an attached client is behind, until the process has ended.
+    /// Output waits while an attached client or the log is behind, until the process has ended.
     fn may_read_output(&self, exec: Option<&str>, process: &Process) -> bool {
+        let log_behind = exec.is_none() && self.log.behind().is_some();
         process.ended.is_some()
-            || !self.clients.iter().any(|client| {
-                client.is_attached_to(exec) && client.peer.backlog() > CLIENT_BUFFER_BYTES_MAX
-            })
+            || !log_behind
+                && !self.clients.iter().any(|client| {
+                    client.is_attached_to(exec) && client.peer.backlog() > CLIENT_BUFFER_BYTES_MAX
+                })
     }
 
     fn may_read_client(&self, client: &Client) -> bool {
@@ -311,12 +324,8 @@ impl Monitor {
     }
 
     fn output(&mut self, exec: Option<&str>, stream: Stream, bytes: &[u8]) {
-        if exec.is_none()
-            && let Some(log) = &mut self.log
-            && let Err(e) = log.write(stream, bytes)
-        {
-            // A full disk must not stop the container: the log has a gap, and the shim's own log says so.
-            eprintln!("shim: {}", crate::chain(&e));
+        if exec.is_none() {
+            self.log.write(stream, bytes);
         }
         let terminal = self.process(exec).is_some_and(|process| process.terminal);
         let head = frame_head(stream, bytes.len());
@@ -340,11 +349,8 @@ impl Monitor {
     }
 
     fn output_ended(&mut self, exec: Option<&str>, stream: Stream) {
-        if exec.is_none()
-            && let Some(log) = &mut self.log
-            && let Err(e) = log.end(stream)
-        {
-            eprintln!("shim: {}", crate::chain(&e));
+        if exec.is_none() {
+            self.log.end(stream);
         }
     }
 
@@ -634,6 +640,13 @@ impl Monitor {
 
     fn create(&mut self) -> Result<Done, Failure> {
         self.need(&[Status::New], "create")?;
+        match Log::open(&self.log_config) {
+            Ok(log) => self.log = log,
+            Err(e) => {
+                self.give_up();
+                return Err(failure(e.to_string()));
+            }
+        }
         match self.task.create() {
             Ok((pid, streams)) => {
                 self.main.pid = Some(pid);

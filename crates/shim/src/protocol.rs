@@ -71,16 +71,24 @@ pub enum CgroupManager {
 }
 
 /// Where a container's output goes.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogConfig {
     /// `json-file`, `local`, `none`, `syslog`, `journald`, `gelf` or `fluentd`.
     pub driver: String,
-    /// The log file, for drivers that write one.
+    /// The log file; for a driver that forwards, the copy that is kept here for reading (none: `cache-disabled`).
     pub path: Option<PathBuf>,
     /// The driver's options as given (`max-size`, `max-file`, `compress`, `labels`, `env`, `tag`, ...), already validated.
     pub options: std::collections::BTreeMap<String, String>,
-    /// What the options `labels`, `env` and `tag` select, resolved: attributes for each entry.
-    pub attributes: std::collections::BTreeMap<String, String>,
+    /// The container as the log shows it.
+    pub info: crate::forward::Info,
+    /// The journal's socket, for `journald`.
+    #[serde(default = "journal")]
+    pub journal: PathBuf,
+}
+
+/// Where systemd's journal listens.
+pub fn journal() -> PathBuf {
+    PathBuf::from("/run/systemd/journal/socket")
 }
 
 /// The first line of a connection: what it is for.

@@ -218,9 +218,7 @@ fn make(
     world.options.failpoints.pass("create.snapshot")?;
     let dir = world.container_dir(&id).0;
     std::fs::create_dir_all(&dir).map_err(failed(format!("make {}", dir.display())))?;
-    if record.host.log_config.kind == "local" {
-        std::fs::create_dir_all(dir.join("local-logs")).map_err(failed("make the log's folder"))?;
-    }
+    crate::logging::make_folder(world, &record)?;
     world.options.failpoints.pass("create.files")?;
     let mut new_volumes = Vec::new();
     for (number, plan) in planned.into_iter().enumerate() {
@@ -453,7 +451,7 @@ fn fill_host(world: &World, host: &mut HostConfig, warnings: &mut Vec<String>) -
                 .or_insert_with(|| value.clone());
         }
     }
-    super::logs::check(&host.log_config)?;
+    crate::logging::check(&host.log_config)?;
     let resources = &mut host.resources;
     if resources.memory > 0 && resources.memory_swap == 0 {
         resources.memory_swap = resources.memory.saturating_mul(2);

@@ -52,7 +52,9 @@ pub(super) async fn inspect(
         hostname_path: dir.hostname().display().to_string(),
         hosts_path: dir.hosts().display().to_string(),
         log_path: dir
-            .log(&record.host.log_config.kind, &record.id)
+            .log(&record.host.log_config, &record.id)
+            // As Docker: where the other drivers' files are is nobody's business.
+            .filter(|_| record.host.log_config.kind == "json-file")
             .map(|path| path.display().to_string())
             .unwrap_or_default(),
         name: format!("/{}", record.name),

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hull_api::frames::{StreamKind, encode};
-use hull_api::host::LogConfig;
 use hull_shim::logfile::{Entry, Format, ReadOptions, Reader, Stream};
 use tokio::sync::{mpsc, watch};
 
@@ -22,90 +21,6 @@ const QUEUED_MAX: usize = 16;
 const BATCH_BYTES: usize = 64 << 10;
 /// How often a followed log is looked at.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(20);
-
-/// What `Rotation::from_options` starts from here, where only the options' form matters.
-const NO_ROTATION: hull_shim::logfile::Rotation = hull_shim::logfile::Rotation {
-    size_bytes_max: None,
-    files_max: 1,
-    compress: false,
-};
-
-/// Drivers that exist, and the options that each takes.
-pub(crate) fn check(config: &LogConfig) -> Result<()> {
-    let common = [
-        "labels",
-        "labels-regex",
-        "env",
-        "env-regex",
-        "tag",
-        "mode",
-        "max-buffer-size",
-        "cache-disabled",
-        "cache-max-size",
-        "cache-max-file",
-        "cache-compress",
-    ];
-    let own: &[&str] = match config.kind.as_str() {
-        "json-file" | "local" => &["max-size", "max-file", "compress"],
-        "none" => &[],
-        "syslog" => &[
-            "syslog-address",
-            "syslog-facility",
-            "syslog-format",
-            "syslog-tls-ca-cert",
-            "syslog-tls-cert",
-            "syslog-tls-key",
-            "syslog-tls-skip-verify",
-        ],
-        "journald" => &[],
-        "gelf" => &[
-            "gelf-address",
-            "gelf-compression-type",
-            "gelf-compression-level",
-            "gelf-tcp-max-reconnect",
-            "gelf-tcp-reconnect-delay",
-        ],
-        "fluentd" => &[
-            "fluentd-address",
-            "fluentd-async",
-            "fluentd-buffer-limit",
-            "fluentd-max-retries",
-            "fluentd-retry-wait",
-            "fluentd-sub-second-precision",
-            "fluentd-request-ack",
-            "fluentd-write-timeout",
-            "fluentd-async-reconnect-interval",
-            "fluentd-read-timeout",
-        ],
-        other => {
-            return Err(Error::invalid(format!(
-                "logger: no log driver named '{other}' is registered"
-            )));
-        }
-    };
-    for key in config.config.keys() {
-        if !common.contains(&key.as_str()) && !own.contains(&key.as_str()) {
-            return Err(Error::invalid(format!(
-                "unknown log opt '{key}' for {} log driver",
-                config.kind
-            )));
-        }
-    }
-    hull_shim::logfile::Rotation::from_options(&config.config, NO_ROTATION)
-        .map_err(|error| Error::invalid(error.to_string()))?;
-    Ok(())
-}
-
-fn format_of(driver: &str) -> Result<Format> {
-    match driver {
-        "json-file" => Ok(Format::JsonFile),
-        "local" => Ok(Format::Local),
-        _ => Err(Error::new(
-            crate::Kind::NotImplemented,
-            "configured logging driver does not support reading",
-        )),
-    }
-}
 
 /// `GET /containers/{id}/logs`.
 pub(super) fn read(world: &Arc<World>, handle: &Handle, options: LogsOptions) -> Result<LogStream> {
@@ -146,17 +61,21 @@ fn stream(
     terminal: bool,
 ) -> Result<ByteStream> {
     let view = handle.view();
-    let driver = &view.record.host.log_config.kind;
-    let format = format_of(driver)?;
+    let config = &view.record.host.log_config;
     let path = world
         .container_dir(&handle.id)
-        .log(driver, &handle.id)
+        .log(config, &handle.id)
         .ok_or_else(|| {
             Error::new(
                 crate::Kind::NotImplemented,
                 "configured logging driver does not support reading",
             )
         })?;
+    let format = match config.kind.as_str() {
+        "json-file" => Format::JsonFile,
+        // `local`, and the copies of what goes to a server.
+        _ => Format::Local,
+    };
     let (sender, mut receiver) = mpsc::channel::<Result<Bytes>>(QUEUED_MAX);
     let live = handle.view.clone();
     tokio::spawn(async move {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use hull_api::network::EndpointSettings;
 use hull_network::PortMapping;
-use hull_shim::protocol::{LogConfig, Runtime, ShimConfig};
+use hull_shim::protocol::{Runtime, ShimConfig};
 use hull_state::containers as rows;
 
 use super::join::Joined;
@@ -175,7 +175,7 @@ pub(super) fn bundle(
         stdin_once: record.config.stdin_once,
         runtime: runtime(world, record)?,
         cgroup_manager: world.options.cgroup_manager,
-        log: log_config(world, record),
+        log: crate::logging::log_config(world, record)?,
     };
     world.launcher.write_bundle(&config, &spec)?;
     Ok(Bundle {
@@ -514,58 +514,6 @@ fn extra_mount(
 /// Key of the read-only snapshot of an image that is mounted in a container.
 pub(crate) fn image_view_key(container: &str, number: usize) -> String {
     format!("{container}-image-{number}")
-}
-
-fn log_config(world: &World, record: &ContainerRecord) -> LogConfig {
-    let asked = &record.host.log_config;
-    let options = asked.config.clone();
-    let listed = |key: &str| {
-        options
-            .get(key)
-            .into_iter()
-            .flat_map(|list| list.split(','))
-            .map(str::trim)
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    };
-    let mut attributes = std::collections::BTreeMap::new();
-    for label in listed("labels") {
-        if let Some(value) = record.config.labels.get(&label) {
-            attributes.insert(label, value.clone());
-        }
-    }
-    for name in listed("env") {
-        let value = record
-            .config
-            .env
-            .iter()
-            .find_map(|entry| entry.strip_prefix(&name)?.strip_prefix('='));
-        if let Some(value) = value {
-            attributes.insert(name, value.to_owned());
-        }
-    }
-    if let Some(tag) = options.get("tag") {
-        let short = crate::id::short(&record.id);
-        let image_id = record
-            .image_id
-            .strip_prefix("sha256:")
-            .unwrap_or(&record.image_id);
-        let rendered = tag
-            .replace("{{.ID}}", short)
-            .replace("{{.FullID}}", &record.id)
-            .replace("{{.Name}}", &record.name)
-            .replace("{{.ImageID}}", crate::id::short(image_id))
-            .replace("{{.ImageFullID}}", &record.image_id)
-            .replace("{{.ImageName}}", &record.config.image)
-            .replace("{{.DaemonName}}", "docker");
-        attributes.insert("tag".to_owned(), rendered);
-    }
-    LogConfig {
-        path: world.container_dir(&record.id).log(&asked.kind, &record.id),
-        driver: asked.kind.clone(),
-        options,
-        attributes,
-    }
 }
 
 /// Who an exec in a running container runs as: looked up in the container's own files, as it sees them.

@@ -4,14 +4,17 @@
 //! (`NAME.n.gz` when compressed). No tokio here: the shim is synchronous, and the engine reads in a blocking task.
 
 mod format;
+mod lines;
 mod read;
 mod write;
 
 use std::path::PathBuf;
 
+pub(crate) use format::time_text;
 pub use format::{Entry, Format, Stream};
+pub use lines::Lines;
 pub use read::{ReadOptions, Reader};
-pub use write::{Rotation, Writer};
+pub use write::{Rotation, Writer, parse_size};
 
 /// Longest piece of a line in one entry, in bytes: Docker cuts a longer line into several entries, only the last with the line's end.
 pub const LINE_PIECE_BYTES_MAX: usize = 16 << 10;

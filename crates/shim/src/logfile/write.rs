@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::format::{Format, Stream, time_text};
-use super::{Error, LINE_PIECE_BYTES_MAX, generation};
+use super::lines::Lines;
+use super::{Error, generation};
 
 /// When a log file is full, and how many generations are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +34,8 @@ pub struct Writer {
     rotation: Rotation,
     attributes_json: Option<String>,
     batch: Vec<u8>,
-    /// Lines begun and not ended, of standard output and of standard error.
-    begun: [Vec<u8>; 2],
+    /// Of standard output and of standard error.
+    lines: [Lines; 2],
 }
 
 impl Writer {
@@ -61,36 +62,22 @@ impl Writer {
             rotation,
             attributes_json,
             batch: Vec::new(),
-            begun: [Vec::new(), Vec::new()],
+            lines: [Lines::default(), Lines::default()],
         })
     }
 
-    /// Takes bytes as they were read from the process. Whole lines, and pieces of [`LINE_PIECE_BYTES_MAX`] of longer ones, are written at
-    /// once; all lines of one call have the same time.
+    /// Takes bytes as they were read from the process. Whole lines, and pieces of [`super::LINE_PIECE_BYTES_MAX`] of longer ones,
+    /// are written at once; all lines of one call have the same time.
     ///
     /// # Errors
     /// When the file cannot be written; the entries of this call may be lost, later calls can succeed.
-    pub fn write(&mut self, stream: Stream, mut bytes: &[u8]) -> Result<(), Error> {
+    pub fn write(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), Error> {
         let now = Timestamp::now();
         let text = time_text(now);
-        let mut begun = std::mem::take(&mut self.begun[index(stream)]);
-        while let Some(end) = memchr::memchr(b'\n', bytes) {
-            let (line, rest) = bytes.split_at(end + 1);
-            bytes = rest;
-            if begun.is_empty() && line.len() <= LINE_PIECE_BYTES_MAX {
-                self.entry(stream, (now, &text), line)?;
-                continue;
-            }
-            begun.extend_from_slice(line);
-            self.pieces(stream, (now, &text), &mut begun)?;
-            if !begun.is_empty() {
-                self.entry(stream, (now, &text), &begun)?;
-                begun.clear();
-            }
-        }
-        begun.extend_from_slice(bytes);
-        self.pieces(stream, (now, &text), &mut begun)?;
-        self.begun[index(stream)] = begun;
+        let mut lines = std::mem::take(&mut self.lines[index(stream)]);
+        let split = lines.split(bytes, |line| self.entry(stream, (now, &text), line));
+        self.lines[index(stream)] = lines;
+        split?;
         self.flush()
     }
 
@@ -99,29 +86,13 @@ impl Writer {
     /// # Errors
     /// When the file cannot be written.
     pub fn end(&mut self, stream: Stream) -> Result<(), Error> {
-        let begun = std::mem::take(&mut self.begun[index(stream)]);
+        let begun = self.lines[index(stream)].end();
         if begun.is_empty() {
             return Ok(());
         }
         let now = Timestamp::now();
         self.entry(stream, (now, &time_text(now)), &begun)?;
         self.flush()
-    }
-
-    /// Writes whole pieces of a line that grows too long, and leaves the rest.
-    fn pieces(
-        &mut self,
-        stream: Stream,
-        time: (Timestamp, &str),
-        begun: &mut Vec<u8>,
-    ) -> Result<(), Error> {
-        let mut at = 0;
-        while begun.len() - at > LINE_PIECE_BYTES_MAX {
-            self.entry(stream, time, &begun[at..at + LINE_PIECE_BYTES_MAX])?;
-            at += LINE_PIECE_BYTES_MAX;
-        }
-        begun.drain(..at);
-        Ok(())
     }
 
     fn entry(&mut self, stream: Stream, time: (Timestamp, &str), line: &[u8]) -> Result<(), Error> {
@@ -266,7 +237,10 @@ impl Rotation {
 }
 
 /// `10m` as bytes; `-1` is no limit, as in Docker.
-fn parse_size(value: &str) -> Result<Option<u64>, Error> {
+///
+/// # Errors
+/// When it is no size.
+pub fn parse_size(value: &str) -> Result<Option<u64>, Error> {
     if value == "-1" {
         return Ok(None);
     }

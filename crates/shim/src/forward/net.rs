@@ -1,0 +1,275 @@
+//! Connections to log servers: plain, local and with TLS. Blocking, every wait bounded.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs, UdpSocket};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, StreamOwned};
+
+use super::options::{Address, Tls};
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one write may wait for the other side where the driver has no option for it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A connection that messages are written to, each in one call.
+pub enum Connection {
+    /// Each write is a datagram.
+    Udp(UdpSocket),
+    /// A stream.
+    Tcp(TcpStream),
+    /// A stream with TLS.
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    /// A local stream.
+    Unix(UnixStream),
+    /// Each write is a datagram.
+    Unixgram(UnixDatagram),
+}
+
+impl Connection {
+    /// Connects to `address`.
+    ///
+    /// # Errors
+    /// In the words of Go's net.Dial: `dial tcp 127.0.0.1:514: connect: connection refused`.
+    pub fn open(address: &Address, tls: &Tls) -> io::Result<Self> {
+        let (network, target) = match address {
+            Address::Udp(target) => ("udp", target),
+            Address::Tcp(target) | Address::Tls(target) => ("tcp", target),
+            Address::Unix(target) => ("unix", target),
+            Address::Unixgram(target) => ("unixgram", target),
+        };
+        Self::dial(address, tls).map_err(|e| {
+            io::Error::new(
+                e.kind(),
+                format!("dial {network} {target}: {}", in_words(&e)),
+            )
+        })
+    }
+
+    fn dial(address: &Address, tls: &Tls) -> io::Result<Self> {
+        Ok(match address {
+            Address::Udp(target) => {
+                let remote = resolve(target)?;
+                let any = if remote.is_ipv6() {
+                    "[::]:0"
+                } else {
+                    "0.0.0.0:0"
+                };
+                let socket = UdpSocket::bind(any)?;
+                socket.connect(remote)?;
+                socket.set_write_timeout(Some(WRITE_TIMEOUT))?;
+                Self::Udp(socket)
+            }
+            Address::Tcp(target) => Self::Tcp(tcp(target)?),
+            Address::Tls(target) => {
+                let host = target
+                    .rsplit_once(':')
+                    .map_or(target.as_str(), |(host, _)| host);
+                let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
+                    .map_err(io::Error::other)?;
+                let client = ClientConnection::new(Arc::new(client_config(tls)?), name)
+                    .map_err(io::Error::other)?;
+                let mut stream = StreamOwned::new(client, tcp(target)?);
+                // The handshake now: a wrong certificate must show when the container starts.
+                while stream.conn.is_handshaking() {
+                    stream.conn.complete_io(&mut stream.sock)?;
+                }
+                Self::Tls(Box::new(stream))
+            }
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+                Self::Unix(stream)
+            }
+            Address::Unixgram(path) => {
+                let socket = UnixDatagram::unbound()?;
+                socket.connect(path)?;
+                socket.set_write_timeout(Some(WRITE_TIMEOUT))?;
+                Self::Unixgram(socket)
+            }
+        })
+    }
+
+    /// Sends all of `message`.
+    ///
+    /// # Errors
+    /// When the other side does not take it within the time; the connection is of no use then.
+    pub fn send(&mut self, message: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Udp(socket) => socket.send(message).map(drop),
+            Self::Unixgram(socket) => socket.send(message).map(drop),
+            Self::Tcp(stream) => stream.write_all(message),
+            Self::Unix(stream) => stream.write_all(message),
+            Self::Tls(stream) => stream.write_all(message).and_then(|()| stream.flush()),
+        }
+    }
+
+    /// Reads what the other side says.
+    ///
+    /// # Errors
+    /// When nothing comes within the time, or the connection is one without answers.
+    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+            Self::Udp(_) | Self::Unixgram(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Bounds each read and write of a stream; zero leaves the one as it is.
+    ///
+    /// # Errors
+    /// When the descriptor is no socket.
+    pub fn set_timeouts(&self, read: Duration, write: Duration) -> io::Result<()> {
+        let some = |time: Duration| (!time.is_zero()).then_some(time);
+        let set = |set: &dyn Fn(Option<Duration>) -> io::Result<()>, time| match some(time) {
+            Some(time) => set(Some(time)),
+            None => Ok(()),
+        };
+        match self {
+            Self::Tcp(stream) => {
+                set(&|time| stream.set_read_timeout(time), read)?;
+                set(&|time| stream.set_write_timeout(time), write)
+            }
+            Self::Tls(stream) => {
+                set(&|time| stream.sock.set_read_timeout(time), read)?;
+                set(&|time| stream.sock.set_write_timeout(time), write)
+            }
+            Self::Unix(stream) => {
+                set(&|time| stream.set_read_timeout(time), read)?;
+                set(&|time| stream.set_write_timeout(time), write)
+            }
+            Self::Udp(_) | Self::Unixgram(_) => Ok(()),
+        }
+    }
+}
+
+fn resolve(target: &str) -> io::Result<std::net::SocketAddr> {
+    target
+        .to_socket_addrs()?
+        .next()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such host"))
+}
+
+fn tcp(target: &str) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "no such host");
+    for address in target.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            Ok(stream) => {
+                stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+                return Ok(stream);
+            }
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+/// Go's words for the errors that scripts look for.
+fn in_words(e: &io::Error) -> String {
+    match e.kind() {
+        io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+        io::ErrorKind::NotFound if e.raw_os_error().is_some() => {
+            "connect: no such file or directory".to_owned()
+        }
+        io::ErrorKind::TimedOut => "i/o timeout".to_owned(),
+        _ => e.to_string(),
+    }
+}
+
+fn client_config(tls: &Tls) -> io::Result<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?;
+    let builder = if tls.skip_verify {
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+    } else {
+        let mut roots = RootCertStore::empty();
+        let trusted = if tls.ca.is_empty() {
+            rustls_native_certs::load_native_certs().certs
+        } else {
+            certificates(&tls.ca)?
+        };
+        for certificate in trusted {
+            // One that this library cannot read is one that no server can use with us.
+            let _ = roots.add(certificate);
+        }
+        builder.with_root_certificates(roots)
+    };
+    if tls.cert.is_empty() && tls.key.is_empty() {
+        return Ok(builder.with_no_client_auth());
+    }
+    let unreadable =
+        |e: io::Error| io::Error::new(e.kind(), format!("Could not load X509 key pair: {e}"));
+    let pem = std::fs::read(&tls.key).map_err(unreadable)?;
+    let key = rustls_pemfile::private_key(&mut &pem[..])
+        .map_err(unreadable)?
+        .ok_or_else(|| {
+            unreadable(io::Error::other(format!(
+                "{} holds no private key",
+                tls.key
+            )))
+        })?;
+    let chain = certificates(&tls.cert).map_err(unreadable)?;
+    builder
+        .with_client_auth_cert(chain, key)
+        .map_err(io::Error::other)
+}
+
+fn certificates(path: &str) -> io::Result<Vec<CertificateDer<'static>>> {
+    let named = |e: io::Error| io::Error::new(e.kind(), format!("reading {path}: {e}"));
+    let pem = std::fs::read(path).map_err(named)?;
+    rustls_pemfile::certs(&mut &pem[..])
+        .collect::<Result<_, _>>()
+        .map_err(named)
+}
+
+/// `syslog-tls-skip-verify`: the user asked to take any certificate; signatures are still checked.
+#[derive(Debug)]
+struct AnyCertificate(Arc<rustls::crypto::CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let schemes = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, schemes)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let schemes = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, schemes)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
