@@ -46,6 +46,7 @@ const NEEDS: &[apt::Need] = &[
     need("zstd", "zstd"),
     need("xz", "xz-utils"),
     need("openssl", "openssl"),
+    need("rsyslogd", "rsyslog"),
 ];
 
 /// Runs everything; each stage says how long it took.

@@ -275,9 +275,10 @@ mod tests {
     #[test]
     fn options_are_refused_in_dockers_words() {
         let fault = |kind: &str, pairs: &[(&str, &str)]| {
-            let mut asked = Asked::default();
-            asked.kind = kind.to_owned();
-            asked.config = map(pairs).into_iter().collect();
+            let asked = Asked {
+                kind: kind.to_owned(),
+                config: map(pairs).into_iter().collect(),
+            };
             check(&asked).unwrap_err().message
         };
         for (kind, pairs, sentence) in [

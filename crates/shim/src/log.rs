@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::forward::feed::Feed;
 use crate::logfile::{self, Format, Rotation, Stream, Writer};
-use crate::protocol::LogConfig;
+use crate::protocol::{Failure, InitFailure, LogConfig};
 
 /// Without options a log grows to this and keeps so many generations, so that no container fills the disk.
 const DEFAULT_ROTATION: Rotation = Rotation {
@@ -28,11 +28,24 @@ pub enum Error {
     #[error(transparent)]
     File(#[from] logfile::Error),
     /// The server.
-    #[error("failed to initialize logging driver: {0}")]
+    #[error("failed to initialize logging driver")]
     Server(#[source] std::io::Error),
     /// The configuration.
     #[error("the log configuration of driver {0:?} cannot be used")]
     Config(String),
+}
+
+impl From<Error> for Failure {
+    fn from(e: Error) -> Self {
+        Self {
+            message: crate::chain(&e),
+            init: Some(InitFailure {
+                step: "log".to_owned(),
+                path: None,
+                errno: 0,
+            }),
+        }
+    }
 }
 
 /// One container's log.

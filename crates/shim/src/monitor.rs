@@ -644,7 +644,7 @@ impl Monitor {
             Ok(log) => self.log = log,
             Err(e) => {
                 self.give_up();
-                return Err(failure(e.to_string()));
+                return Err(e.into());
             }
         }
         match self.task.create() {

@@ -319,7 +319,7 @@ pub struct Failure {
 /// A failed step of init, as data: exit codes 126 and 127 come from here and not from matching text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InitFailure {
-    /// The step's name, for instance `exec` or `mount`.
+    /// The step's name, for instance `exec` or `mount`; `log` when it was the log and not init.
     pub step: String,
     /// The path that it was about.
     pub path: Option<String>,

@@ -35,6 +35,10 @@ pub(super) fn start_failure(
                     ),
                 )
             }
+            Some(init) if init.step == "log" => Error::internal(format!(
+                "failed to create task for container: {}",
+                failure.message
+            )),
             Some(_) => Error::internal(format!(
                 "{CREATE}: error during container init: {}: unknown",
                 failure.message

@@ -56,9 +56,15 @@ pub fn options_at(root: &std::path::Path, number: u32, process: u32) -> EngineOp
 
 impl Fixture {
     pub async fn new() -> Fixture {
+        Self::with(|_, _| {}).await
+    }
+
+    /// With options that differ.
+    pub async fn with(change: impl FnOnce(&mut EngineOptions, &std::path::Path)) -> Fixture {
         let root = TempRoot::new("hke");
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let options = options_at(root.path(), number, std::process::id());
+        let mut options = options_at(root.path(), number, std::process::id());
+        change(&mut options, root.path());
         let leaks = hull_testkit::Leaks::watch(&[
             &options.instance,
             root.name().as_str(),

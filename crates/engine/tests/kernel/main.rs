@@ -5,6 +5,7 @@
 
 mod crash;
 mod fixture;
+mod forwarding;
 mod lifecycle;
 mod network;
 mod steps;
@@ -15,7 +16,14 @@ use std::panic::AssertUnwindSafe;
 use fixture::Case;
 
 fn cases() -> Vec<Case> {
-    [lifecycle::CASES, network::CASES, steps::CASES, crash::CASES].concat()
+    [
+        lifecycle::CASES,
+        network::CASES,
+        steps::CASES,
+        crash::CASES,
+        forwarding::CASES,
+    ]
+    .concat()
 }
 
 fn main() {

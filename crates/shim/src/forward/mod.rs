@@ -107,8 +107,11 @@ pub fn main() -> i32 {
         Err(e) => e.to_string(),
     };
     // A shim that no longer asks, because it has started this process again, does not read it.
-    let _ = io::stdout().write_all(said.as_bytes());
-    let _ = rustix::stdio::dup2_stdout(&std::io::stderr());
+    let mut stdout = io::stdout();
+    let _ = stdout
+        .write_all(said.as_bytes())
+        .and_then(|()| stdout.flush());
+    let _ = rustix::stdio::dup2_stdout(std::io::stderr());
     let Ok((config, driver)) = opened else {
         return 1;
     };

@@ -126,6 +126,9 @@ pub struct Fluentd {
     pub reconnect_interval: Duration,
 }
 
+/// Reads the options of one driver.
+type Parse = fn(&Options) -> Result<Settings, String>;
+
 /// Common to every driver, read by others.
 const COMMON: [&str; 5] = ["labels", "labels-regex", "env", "env-regex", "tag"];
 
@@ -134,7 +137,7 @@ const COMMON: [&str; 5] = ["labels", "labels-regex", "env", "env-regex", "tag"];
 /// # Errors
 /// Docker's sentence about the first option that is wrong.
 pub fn parse(driver: &str, options: &Options) -> Option<Result<Settings, String>> {
-    let (known, read): (&[&str], fn(&Options) -> Result<Settings, String>) = match driver {
+    let (known, read): (&[&str], Parse) = match driver {
         "syslog" => (
             &[
                 "syslog-address",
