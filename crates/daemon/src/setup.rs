@@ -58,6 +58,7 @@ pub(crate) fn engine_options(config: &Config) -> Result<EngineOptions> {
         config.max_concurrent_uploads,
         options.max_concurrent_uploads,
     );
+    options.signature_policy = set(&config.signature_policy).map(Into::into);
     options.max_download_attempts =
         count(config.max_download_attempts, options.max_download_attempts);
     options.proxies = hull_engine::Proxies {

@@ -19,6 +19,7 @@ use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 
 use crate::error::{Error, Kind, Result, chain, failed};
+use crate::image_filter::names;
 use crate::streams::{ByteStream, ProgressStream};
 use crate::world::{World, blocking};
 
@@ -108,6 +109,7 @@ impl From<hull_image::Error> for Error {
             K::InvalidParameter => Kind::InvalidParameter,
             K::Unavailable => Kind::Unavailable,
             K::Conflict => Kind::Conflict,
+            K::Forbidden => Kind::Forbidden,
             K::Internal => Kind::Internal,
         };
         Error::new(kind, chain(&error))
@@ -851,50 +853,5 @@ fn api_platform(platform: &Platform) -> hull_api::image::Platform {
         os: platform.os.clone(),
         variant: platform.variant.clone().unwrap_or_default(),
         ..hull_api::image::Platform::default()
-    }
-}
-
-/// The `reference` filter: a shell pattern over the familiar name, with or without the tag.
-fn names(filters: &Filters, name: &Reference) -> bool {
-    let (full, bare) = (name.familiar(), name.familiar_name());
-    filters.get("reference").any(|pattern| {
-        let tail = |text: &str| text.rsplit('/').next().unwrap_or_default().to_owned();
-        [&full, &bare].into_iter().any(|text| glob(pattern, text))
-            || (!pattern.contains('/')
-                && (glob(pattern, &tail(&full)) || glob(pattern, &tail(&bare)))
-                && !full.contains('/'))
-    })
-}
-
-/// Go's `path.Match` without classes: `*` and `?` do not match a slash.
-fn glob(pattern: &str, text: &str) -> bool {
-    fn inner(pattern: &[u8], text: &[u8]) -> bool {
-        match (pattern.first(), text.first()) {
-            (None, None) => true,
-            (Some(b'*'), _) => {
-                inner(&pattern[1..], text)
-                    || text
-                        .first()
-                        .is_some_and(|c| *c != b'/' && inner(pattern, &text[1..]))
-            }
-            (Some(b'?'), Some(c)) if *c != b'/' => inner(&pattern[1..], &text[1..]),
-            (Some(p), Some(c)) if p == c => inner(&pattern[1..], &text[1..]),
-            _ => false,
-        }
-    }
-    // The recursion is as deep as the texts are long, and a name has at most 255 bytes.
-    pattern.len() <= 512 && text.len() <= 512 && inner(pattern.as_bytes(), text.as_bytes())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::glob;
-
-    #[test]
-    fn patterns() {
-        assert!(glob("busybox*", "busybox:latest"));
-        assert!(glob("*/b?x", "a/box"));
-        assert!(!glob("*", "a/box"));
-        assert!(!glob("box", "boxes"));
     }
 }

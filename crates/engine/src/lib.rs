@@ -17,6 +17,7 @@ pub mod failpoint;
 mod files;
 mod health;
 mod id;
+mod image_filter;
 pub mod images;
 mod logging;
 pub mod networks;
@@ -169,6 +170,10 @@ fn open_world(options: EngineOptions) -> Result<World> {
         ),
         proxies: options.proxies.clone(),
         ..hull_image::RegistryConfig::default()
+    };
+    image_options.policy = match &options.signature_policy {
+        Some(path) => Some(hull_image::Policy::read(path)?),
+        None => None,
     };
     image_options.max_concurrent_downloads = options.max_concurrent_downloads;
     image_options.max_concurrent_uploads = options.max_concurrent_uploads;

@@ -64,6 +64,8 @@ pub struct EngineOptions {
     pub certs_dir: Option<PathBuf>,
     /// `--http-proxy`, `--https-proxy`, `--no-proxy`; what is empty is taken from the environment.
     pub proxies: hull_image::Proxies,
+    /// `--signature-policy`: a file like containers-policy.json(5); none: every image may be pulled.
+    pub signature_policy: Option<PathBuf>,
     /// `--max-download-attempts`.
     pub max_download_attempts: usize,
     /// `--max-concurrent-downloads`.
@@ -151,6 +153,7 @@ impl EngineOptions {
             registry_mirrors: Vec::new(),
             certs_dir: None,
             proxies: hull_image::Proxies::default(),
+            signature_policy: None,
             max_download_attempts: 5,
             max_concurrent_downloads: 3,
             max_concurrent_uploads: 5,

@@ -15,6 +15,8 @@ pub enum Kind {
     Unavailable,
     /// Something else uses it.
     Conflict,
+    /// Refused by policy.
+    Forbidden,
     /// Our own failure.
     Internal,
 }
@@ -123,6 +125,16 @@ pub enum Error {
     /// Input that cannot be taken: a manifest, a config, an archive, an option.
     #[error("{0}")]
     Invalid(String),
+    /// The signature policy does not let it in.
+    #[error("image {reference} is refused by the signature policy {policy}: {reason}")]
+    Policy {
+        /// The image, in familiar form.
+        reference: String,
+        /// The policy's file.
+        policy: String,
+        /// Why.
+        reason: String,
+    },
     /// Something else uses it. Docker's sentence.
     #[error("{0}")]
     Conflict(String),
@@ -187,6 +199,7 @@ impl Error {
             Error::Request { .. } | Error::Registry { .. } | Error::RateLimited { .. } => {
                 Kind::Unavailable
             }
+            Error::Policy { .. } => Kind::Forbidden,
             Error::Conflict(_) => Kind::Conflict,
             Error::Layer(_, source) | Error::Store(source) => match source {
                 Store::DigestMismatch { .. }

@@ -16,21 +16,26 @@ mod import;
 mod lease;
 mod load;
 mod locks;
+mod policy;
 mod present;
 mod progress;
 mod pull;
 mod push;
 mod registry;
+mod remote;
 mod remove;
 mod save;
 mod search;
+mod signature;
 mod types;
 mod unpack;
 
 pub use download::Download;
 pub use error::{Error, Kind, Result};
 pub use images::Images;
+pub use policy::Policy;
 pub use progress::{Progress, ProgressSink};
+pub use remote::{Remote, RemoteDocument};
 pub use save::Selected;
 pub use search::{Found, SearchOptions};
 pub use types::{

@@ -61,15 +61,22 @@ impl Images {
         progress
             .state(Some(&wanted), format!("Pulling from {}", reference.path))
             .await;
-        if let Some(outcome) = self
-            .is_current(&repository, &reference, &wanted, options)
-            .await?
+        self.check_rejected(&reference)?;
+        // What must be signed is judged at every pull: keys and policies change.
+        if self.needs_no_signature(&reference)
+            && let Some(outcome) = self
+                .is_current(&repository, &reference, &wanted, options)
+                .await?
         {
             finish_words(progress, &reference, &outcome).await;
             return Ok(outcome);
         }
         let platform = options.platform.clone().unwrap_or_else(Platform::host);
         let target = find_manifest(&repository, &wanted, &platform).await?;
+        let mut digests = vec![target.digest().clone(), target.body.digest.clone()];
+        digests.dedup();
+        self.check_signatures(&repository, &reference, &digests, progress)
+            .await?;
         let before = self
             .options()
             .db
@@ -451,7 +458,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
     }
 }
 
-fn parse(body: &ManifestBody) -> Result<(String, Document)> {
+pub(crate) fn parse(body: &ManifestBody) -> Result<(String, Document)> {
     let document = Document::parse(&body.bytes, body.media_type.as_deref())
         .map_err(|error| Error::Invalid(error.to_string()))?;
     let inside = match &document {
@@ -523,7 +530,7 @@ fn choose<'i>(
 }
 
 /// Fetches an image's config and verifies it.
-async fn fetch_config(repository: &Repository, config: &Descriptor) -> Result<Vec<u8>> {
+pub(crate) async fn fetch_config(repository: &Repository, config: &Descriptor) -> Result<Vec<u8>> {
     if config.size > CONFIG_LEN_MAX {
         return Err(Error::Invalid(format!(
             "image config of {} bytes is larger than the limit",

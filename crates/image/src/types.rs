@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::policy::Policy;
 use hull_oci::image::ContainerConfig;
 use hull_oci::{Descriptor, Digest, ImageConfig, Platform, Reference};
 use hull_state::Db;
@@ -28,6 +29,8 @@ pub struct ImagesOptions {
     pub max_download_attempts: usize,
     /// Most bytes that one layer may unpack to.
     pub max_layer_bytes: u64,
+    /// Which images may be pulled; any when `None`.
+    pub policy: Option<Policy>,
 }
 
 impl ImagesOptions {
@@ -42,6 +45,7 @@ impl ImagesOptions {
             max_concurrent_uploads: 5,
             max_download_attempts: 5,
             max_layer_bytes: 256 << 30,
+            policy: None,
         }
     }
 }

@@ -23,6 +23,7 @@ mod inspect;
 mod login;
 mod logs;
 mod man;
+mod manifest;
 mod network;
 mod plugin;
 mod port;
@@ -67,6 +68,11 @@ pub const GROUPS: &[Group] = &[
     Group {
         name: "image",
         about: "Manage images",
+        hidden: false,
+    },
+    Group {
+        name: "manifest",
+        about: "Manage Docker image manifests and manifest lists",
         hidden: false,
     },
     Group {
@@ -282,6 +288,11 @@ pub const ENTRIES: &[Entry] = &[
     Entry::new::<dial_stdio::DialStdio>(&["system dial-stdio"], "", "Proxy the stdio stream to the daemon connection. Should not be invoked manually.", Arity::None).hidden(),
     Entry::new::<login::Login>(&["login"], "[OPTIONS] [SERVER]", "Authenticate to a registry", Arity::AtMost(1)).long("Authenticate to a registry.\nDefaults to Docker Hub if no server is specified."),
     Entry::new::<login::Logout>(&["logout"], "[SERVER]", "Log out from a registry", Arity::AtMost(1)).long("Log out from a registry.\nIf no server is specified, the default is defined by the daemon."),
+    Entry::new::<manifest::Annotate>(&["manifest annotate"], "[OPTIONS] MANIFEST_LIST MANIFEST", "Add additional information to a local image manifest", Arity::Exactly(2)),
+    Entry::new::<manifest::Create>(&["manifest create"], "MANIFEST_LIST MANIFEST [MANIFEST...]", "Create a local manifest list for annotating and pushing to a registry", Arity::AtLeast(2)),
+    Entry::new::<manifest::Inspect>(&["manifest inspect"], "[OPTIONS] [MANIFEST_LIST] MANIFEST", "Display an image manifest, or manifest list", Arity::Between(1, 2)),
+    Entry::new::<manifest::Push>(&["manifest push"], "[OPTIONS] MANIFEST_LIST", "Push a manifest list to a repository", Arity::Exactly(1)),
+    Entry::new::<manifest::Rm>(&["manifest rm"], "MANIFEST_LIST [MANIFEST_LIST...]", "Delete one or more manifest lists from local storage", Arity::AtLeast(1)),
     Entry::new::<search::Search>(&["search"], "[OPTIONS] TERM", "Search Docker Hub for images", Arity::Exactly(1)),
     Entry::new::<plugin::PluginLs>(&["plugin ls", "plugin list"], "[OPTIONS]", "List plugins", Arity::None),
     Entry::new::<inspect::PluginInspect>(&["plugin inspect"], "[OPTIONS] PLUGIN [PLUGIN...]", "Display detailed information on one or more plugins", Arity::AtLeast(1)),

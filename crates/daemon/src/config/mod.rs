@@ -175,6 +175,7 @@ pub struct Config {
     pub seccomp_profile: String,
     pub selinux_enabled: bool,
     pub shutdown_timeout: Option<i64>,
+    pub signature_policy: String,
     pub storage_driver: String,
     pub storage_opts: Vec<String>,
     pub tls: Option<bool>,

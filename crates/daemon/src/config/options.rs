@@ -410,6 +410,11 @@ pub const OPTIONS: &[Opt] = &[
         Kind::Number,
         "Set the shutdown timeout, in seconds",
     ),
+    opt(
+        "signature-policy",
+        Kind::Text,
+        "Path to a signature policy (as containers-policy.json) that pulled images must fulfil",
+    ),
     short(
         "storage-driver",
         's',

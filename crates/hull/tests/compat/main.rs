@@ -15,6 +15,7 @@ mod images;
 mod lifecycle;
 mod limits;
 mod logs;
+mod manifest;
 mod networks;
 mod parity;
 mod pull;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hull_oci::distribution::TagList;
 use hull_oci::image::{DOCUMENT_LEN_MAX, media_type};
-use hull_oci::{Digest, Reference};
+use hull_oci::{Descriptor, Digest, Index, Reference};
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Method, Response};
 use tokio::sync::mpsc;
@@ -176,6 +176,27 @@ impl Repository {
             media_type,
             digest,
         })
+    }
+
+    /// What refers to a manifest here; `None` when the registry does not know the API. Only the first page counts.
+    pub async fn referrers(&self, digest: &Digest) -> Result<Option<Vec<Descriptor>>> {
+        let path = format!("/v2/{}/referrers/{digest}", self.path());
+        let response = self
+            .send_anywhere(&Request::new(Method::GET, path), false)
+            .await?;
+        match response.status().as_u16() {
+            200 => {
+                let body = read_bounded(response, DOCUMENT_LEN_MAX).await?;
+                let index: Index = serde_json::from_slice(&body).map_err(|error| {
+                    Error::Invalid(format!(
+                        "the registry's list of referrers is not valid: {error}"
+                    ))
+                })?;
+                Ok(Some(index.manifests))
+            }
+            400 | 404 | 405 => Ok(None),
+            _ => Err(self.failure(response, false).await),
+        }
     }
 
     /// All tags, in the registry's order.
