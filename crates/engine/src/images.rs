@@ -644,6 +644,7 @@ impl Images {
         crate::changes::apply(&mut config, &options.changes)?;
         let commit = hull_image::CommitOptions {
             snapshot_key: record.id.clone(),
+            hidden: crate::rootfs::MADE_BY_US,
             parent: record.image_id.parse().ok(),
             reference: name,
             author: options.author,

@@ -14,6 +14,50 @@ use crate::error::{Error, Result, failed};
 /// Longest `passwd` or `group` that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
+/// What Hull and its runtime make in a container's layer: the mark, and what is there only to be mounted on. Docker keeps these in a
+/// layer of their own, so they are no changes there, and nothing of them goes into an image.
+pub(crate) const MADE_BY_US: &[&str] = &[
+    MARK,
+    "dev",
+    "dev/console",
+    "dev/mqueue",
+    "dev/pts",
+    "dev/shm",
+    "etc/hostname",
+    "etc/hosts",
+    "etc/mtab",
+    "etc/resolv.conf",
+    "proc",
+    "sys",
+];
+
+/// What programs look for to know that they are in a container of Docker's kind.
+const MARK: &str = ".dockerenv";
+
+/// Puts the mark into a container's new layer, unless its image has one. `owner`: user and group of the container's root.
+pub(crate) fn mark(mounts: &[Mount], owner: (u32, u32)) -> Result<()> {
+    let upper = mounts
+        .iter()
+        .flat_map(|mount| &mount.options)
+        .find_map(|option| option.strip_prefix("upperdir="));
+    let root = match upper {
+        // The layer by itself: a mount costs more than the file.
+        Some(upper) => open_dir(upper)?,
+        None => open_writable(mounts)?,
+    };
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(&root, MARK, flags, Mode::from_raw_mode(0o755)) {
+        Ok(file) => rustix::fs::fchown(
+            &file,
+            Some(rustix::fs::Uid::from_raw(owner.0)),
+            Some(rustix::fs::Gid::from_raw(owner.1)),
+        )
+        .map_err(failed(format!("give /{MARK} to the container's root"))),
+        Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(Error::failed(format!("make /{MARK}"), errno)),
+    }
+}
+
 /// The directories of an overlay mount, uppermost first.
 fn layers(mount: &Mount) -> (Vec<&str>, bool) {
     let upper = mount

@@ -35,8 +35,7 @@ impl Images {
             .iter()
             .filter_map(|parent| parent.chain_id.clone())
             .collect();
-        let (layer, diff_id) =
-            self.commit_layer(&options.snapshot_key, chains.first(), &config, &lease)?;
+        let (layer, diff_id) = self.commit_layer(options, chains.first(), &config, &lease)?;
         config.rootfs.diff_ids.push(diff_id);
         layers.push(layer);
         self.record_own(&config, layers, options.reference.as_ref())
@@ -44,14 +43,17 @@ impl Images {
 
     fn commit_layer(
         &self,
-        snapshot_key: &str,
+        options: &CommitOptions,
         parent: Option<&Digest>,
         config: &ImageConfig,
         lease: &Lease,
     ) -> Result<(Descriptor, Digest)> {
-        let source = self.options().snapshotter.diff_source(snapshot_key)?;
+        let source = self
+            .options()
+            .snapshotter
+            .diff_source(&options.snapshot_key)?;
         let writer = self.options().content.writer(None, None)?;
-        let mut writer = diff(&source, writer)?;
+        let mut writer = diff(&source, options.hidden, writer)?;
         writer.flush().map_err(|source| Error::Stream {
             operation: "write the layer",
             source,

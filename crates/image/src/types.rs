@@ -293,6 +293,8 @@ pub struct ImportOptions {
 pub struct CommitOptions {
     /// Key of the container's snapshot.
     pub snapshot_key: String,
+    /// Paths, without a leading slash, that are no changes when they were added: see [`hull_store::layer::diff`].
+    pub hidden: &'static [&'static str],
     /// The image that the container was made of.
     pub parent: Option<Digest>,
     /// The name for the new image.

@@ -128,7 +128,7 @@ proptest! {
         let (first, second) = (temp.folder("first"), temp.folder("second"));
         let Ok(applied) = apply_to(&pack(&members), &first) else { return Ok(()) };
         let source = DiffSource::Upper { upper: first.clone().into(), lowers: Vec::new() };
-        let archive = diff(&source, Vec::new()).unwrap();
+        let archive = diff(&source, &[], Vec::new()).unwrap();
         let again = apply_to(&archive, &second).unwrap();
         prop_assert!(again.pending.links.is_empty() && again.pending.implicit_dirs.is_empty());
         let opaque = |line: &String| !line.contains("trusted.overlay.opaque");

@@ -217,11 +217,28 @@ fn container(bench: &Bench) {
     assert_eq!(kind("/zoo/a/file"), Some(ChangeKind::Added), "{name}");
     assert_eq!(kind("/attributes"), None, "{name}");
 
-    let archive = diff(&source, Vec::new()).unwrap();
+    let archive = diff(&source, &[], Vec::new()).unwrap();
     assert_eq!(
         archive,
-        diff(&source, Vec::new()).unwrap(),
+        diff(&source, &[], Vec::new()).unwrap(),
         "the same files give the same bytes"
+    );
+    let names = |archive: &[u8], name: &[u8]| {
+        archive
+            .windows(name.len())
+            .filter(|bytes| *bytes == name)
+            .count()
+    };
+    let hidden = diff(&source, &["zoo/a/file", "dir/kept"], Vec::new()).unwrap();
+    assert!(names(&archive, b"zoo/a/file") > 0, "{name}");
+    assert_eq!(
+        names(&hidden, b"zoo/a/file"),
+        0,
+        "{name}: added, and hidden"
+    );
+    assert!(
+        names(&hidden, b"dir/kept") > 0,
+        "{name}: a change is never hidden"
     );
     bench.layer("again", Some("top"), &archive);
     let again = Mounted::new(&driver.view("again-look", "again").unwrap()).tree();

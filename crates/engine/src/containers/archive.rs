@@ -44,25 +44,9 @@ pub(super) async fn changes(world: &Arc<World>, id: &str) -> Result<Vec<Filesyst
     .await
 }
 
-/// What the runtime makes in the container's layer only to mount on. Docker keeps these in a layer of their own, so they are
-/// no changes there.
-const MOUNT_POINTS: &[&str] = &[
-    "/.dockerenv",
-    "/dev/console",
-    "/dev/mqueue",
-    "/dev/pts",
-    "/dev/shm",
-    "/etc/hostname",
-    "/etc/hosts",
-    "/etc/mtab",
-    "/etc/resolv.conf",
-    "/proc",
-    "/sys",
-];
-
 fn without_mount_points(changes: Vec<FilesystemChange>) -> Vec<FilesystemChange> {
     let hidden = |change: &FilesystemChange| {
-        change.kind == 1 && MOUNT_POINTS.contains(&change.path.as_str())
+        change.kind == 1 && rootfs::MADE_BY_US.contains(&change.path.trim_start_matches('/'))
     };
     let (made, mut kept): (Vec<_>, Vec<_>) = changes.into_iter().partition(hidden);
     for directory in ["/dev", "/etc"] {

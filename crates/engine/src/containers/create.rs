@@ -210,10 +210,11 @@ fn make(
     host_config.runtime.clone_from(&record.runtime);
     record.host = host_config;
     let parent = image.chain_id.as_ref().map(ToString::to_string);
-    world
+    let rootfs = world
         .snapshots
         .prepare(&id, parent.as_deref())
         .map_err(failed("make the container's file system"))?;
+    crate::rootfs::mark(&rootfs, (0, 0))?;
     limit_size(world, &id, &record.host.storage_opt)?;
     world.options.failpoints.pass("create.snapshot")?;
     let dir = world.container_dir(&id).0;

@@ -291,6 +291,9 @@ fn cp_diff_commit_and_export() {
     ] {
         assert!(diff.lines().any(|l| l == line), "no {line:?} in {diff}");
     }
+    // What programs know Docker by is there, and is no change.
+    engine.ok(&["exec", &id, "test", "-f", "/.dockerenv"]);
+    assert!(!diff.contains("/.dockerenv"), "{diff}");
     engine.ok(&[
         "commit",
         "--change",

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 
+use super::changes::ChangeKind;
 use super::dirs::split;
 use super::tar::{Entry, Kind, Writer};
 use super::walk::{Step, walk};
@@ -19,18 +20,25 @@ use crate::{Error, Result};
 
 const BUFFER_LEN: usize = 128 * 1024;
 
-/// Writes the changes of a snapshot as a tar stream and gives the output back. Sockets are left out, for tar has none; a
+/// Writes the changes of a snapshot as a tar stream and gives the output back. `hidden` are paths (without a leading slash) whose
+/// making is no change: what a runtime makes to mount on. Sockets are left out, for tar has none; a
 /// file that shrinks while it is read is filled up with zeros.
 ///
 /// # Errors
 /// Those of reading the files and of the output.
-pub fn diff<W: Write>(source: &DiffSource, out: W) -> Result<W> {
+pub fn diff<W: Write>(source: &DiffSource, hidden: &[&str], out: W) -> Result<W> {
     let mut packer = Packer {
         tar: Writer::new(out),
         links: HashMap::new(),
         buffer: vec![0; BUFFER_LEN],
     };
+    let is_hidden = |path: &[u8]| hidden.iter().any(|hidden| hidden.as_bytes() == path);
     walk(source, &mut |step| match step {
+        Step::File {
+            path,
+            kind: ChangeKind::Added,
+            ..
+        } if is_hidden(path) => Ok(()),
         Step::File {
             path,
             dir,
