@@ -13,6 +13,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::cgroup::CgroupPaths;
 use crate::criu::Outside;
+use crate::cgroup::systemd::{self, Properties};
 use crate::error::Context;
 use crate::kit::{self, Kit};
 use crate::options::{CreateOptions, Created, StartBy, Stdio};
@@ -42,7 +43,11 @@ pub fn create(mut options: CreateOptions<'_>) -> Result<Created> {
         undo.push("state directory", move || dir.remove());
     }
     let resources = resources(options.spec);
-    let cgroup = make_cgroup(&prepared.cgroup, &resources, &facts)?;
+    let cgroup = match prepared.cgroup.unit {
+        // systemd makes it around init.
+        Some(_) => prepared.cgroup.clone(),
+        None => make_cgroup(&prepared.cgroup, &resources, &facts)?,
+    };
     {
         let cgroup = cgroup.clone();
         undo.push("cgroup", move || cgroup.remove());
@@ -59,15 +64,17 @@ pub fn create(mut options: CreateOptions<'_>) -> Result<Created> {
     undo.push("init", move || end(&kill));
     let mut parent = Parent {
         options: &options,
+        prepared: &prepared,
         plan: &prepared.plan,
         cgroup: &cgroup,
+        resources: &resources,
         dir: &dir,
         record: &mut record,
         socket: &ours,
         child: &child,
         console: None,
     };
-    parent.answer(born_unified, facts.rootless)?;
+    parent.answer(born_unified, &facts)?;
     let console_master = parent.console.take();
     if let Some(path) = options.pid_file {
         write_pid_file(path, child.pid)?;
@@ -93,6 +100,7 @@ pub(crate) struct Prepared {
     pub filter: Option<Filter>,
     profile: Option<Seccomp>,
     pub cgroup: CgroupPaths,
+    unit_properties: Properties,
 }
 
 pub(crate) fn prepare(options: &CreateOptions<'_>, facts: &HostFacts) -> Result<Prepared> {
@@ -104,16 +112,6 @@ pub(crate) fn prepare(options: &CreateOptions<'_>, facts: &HostFacts) -> Result<
         .map(seccomp::filter)
         .transpose()?
         .flatten();
-    let path = linux
-        .cgroups_path
-        .clone()
-        .unwrap_or_else(|| options.id.to_owned());
-    if options.cgroup_manager == crate::CgroupManager::Systemd {
-        return Err(Error::Unsupported {
-            field: "--systemd-cgroup".into(),
-            reason: "the systemd cgroup driver is not part of this build".into(),
-        });
-    }
     if let Some(rdt) = &linux.intel_rdt {
         if *rdt != Default::default() && !Path::new("/sys/fs/resctrl/schemata").exists() {
             return Err(Error::Unsupported {
@@ -126,7 +124,13 @@ pub(crate) fn prepare(options: &CreateOptions<'_>, facts: &HostFacts) -> Result<
             reason: "not implemented".into(),
         });
     }
-    let cgroup = CgroupPaths::locate(&facts.cgroup, &path, options.cgroup_manager);
+    let cgroup = CgroupPaths::locate(
+        &facts.cgroup,
+        linux.cgroups_path.as_deref(),
+        options.id,
+        options.cgroup_manager,
+        facts.rootless,
+    )?;
     let (terminal, console_size) = match &options.stdio {
         Stdio::Terminal { size } => (true, *size),
         Stdio::Inherit | Stdio::Fds { .. } => (false, None),
@@ -158,6 +162,7 @@ pub(crate) fn prepare(options: &CreateOptions<'_>, facts: &HostFacts) -> Result<
         filter,
         profile: linux.seccomp.clone(),
         cgroup,
+        unit_properties: systemd::from_annotations(&options.spec.annotations)?,
     })
 }
 
@@ -250,7 +255,11 @@ fn kit(
             .unwrap_or_default(),
         listener: listener(prepared)?,
         start,
-        cgroups: cgroup.open_tasks()?,
+        cgroups: match &cgroup.unit {
+            // Not there yet: systemd makes them around init.
+            Some(_) => Vec::new(),
+            None => cgroup.open_tasks()?,
+        },
         target: None,
         state,
     })
@@ -413,8 +422,10 @@ fn end(init: &OwnedFd) -> Result<()> {
 /// The caller's side of the conversation.
 struct Parent<'a> {
     options: &'a CreateOptions<'a>,
+    prepared: &'a Prepared,
     plan: &'a InitPlan,
     cgroup: &'a CgroupPaths,
+    resources: &'a Resources,
     dir: &'a StateDir,
     record: &'a mut Record,
     socket: &'a OwnedFd,
@@ -424,7 +435,7 @@ struct Parent<'a> {
 
 impl Parent<'_> {
     /// Does what init waits for, until it is ready.
-    fn answer(&mut self, born_unified: bool, rootless: bool) -> Result<()> {
+    fn answer(&mut self, born_unified: bool, facts: &HostFacts) -> Result<()> {
         let pid = self.child.pid;
         // An init that failed at once has left its reason, and closed: EPIPE here means "read it".
         let go = || match wire::go(self.socket.as_fd(), pid) {
@@ -432,12 +443,13 @@ impl Parent<'_> {
             Err(e) => Err(e).on("tell", "init"),
         };
         if let Some(maps) = &self.plan.id_maps {
-            idmap::write(pid, maps, rootless)?;
+            idmap::write(pid, maps, facts.rootless)?;
             go()?;
         }
-        let attached = match born_unified {
-            true => Ok(()),
-            false => self.cgroup.attach_unified(pid),
+        let attached = match (&self.cgroup.unit, born_unified) {
+            (Some(_), _) => self.start_unit(facts),
+            (None, true) => Ok(()),
+            (None, false) => self.cgroup.attach_unified(pid),
         };
         attached
             .and_then(|()| move_links(self.options.spec, pid))
@@ -459,6 +471,14 @@ impl Parent<'_> {
                 FromInit::Closed => return Err(self.died()),
             }
         }
+    }
+
+    /// With systemd: the unit around init, then what a unit has no property for.
+    fn start_unit(&self, facts: &HostFacts) -> Result<()> {
+        let (pid, more) = (self.child.pid, &self.prepared.unit_properties);
+        self.cgroup.start_unit(pid, self.resources, more)?;
+        // systemd knows some of the v1 hierarchies only.
+        make_cgroup(self.cgroup, self.resources, facts)?.attach_everywhere(pid)
     }
 
     /// When init is dead already, what it said matters more than that it could not be attached.

@@ -12,6 +12,7 @@ pub mod cgroup;
 mod cli;
 mod create;
 mod criu;
+mod dbus;
 mod error;
 mod exec;
 mod facts;

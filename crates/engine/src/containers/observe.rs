@@ -208,21 +208,11 @@ fn cgroup(world: &World, view: &View) -> Result<CgroupPaths> {
     let failed = |error| Error::failed("find the container's cgroup", error);
     let host = hull_runtime::cgroup::Host::probe().map_err(failed)?;
     let path = crate::task::cgroups_path(world, &view.record);
-    match path.split_once(':') {
-        None => Ok(CgroupPaths::locate(
-            &host,
-            &path,
-            hull_runtime::CgroupManager::Cgroupfs,
-        )),
-        Some((slice, rest)) => {
-            let name = rest.replace(':', "-");
-            Ok(CgroupPaths::locate(
-                &host,
-                &format!("/{slice}/{name}.scope"),
-                hull_runtime::CgroupManager::Systemd,
-            ))
-        }
-    }
+    let manager = match world.options.cgroup_manager {
+        hull_shim::protocol::CgroupManager::Cgroupfs => hull_runtime::CgroupManager::Cgroupfs,
+        hull_shim::protocol::CgroupManager::Systemd => hull_runtime::CgroupManager::Systemd,
+    };
+    CgroupPaths::locate(&host, Some(&path), &view.record.id, manager, false).map_err(failed)
 }
 
 fn network(one: &hull_network::InterfaceStats) -> NetworkStats {

@@ -104,6 +104,50 @@ fn rule(configured: &DeviceCgroup) -> Rule {
     }
 }
 
+/// What the rules allow in systemd's words, as pairs for `DeviceAllow`; `None` when they allow everything.
+///
+/// systemd knows no exceptions: what a later rule takes away again stays in its list. The container's own rules
+/// decide besides, so it allows no more than they do.
+#[must_use]
+pub fn systemd_rules(rules: &[Rule]) -> Option<Vec<(String, String)>> {
+    let everything = |rule: &Rule| rule.kind.is_none() && rule.access == ALL;
+    let from = match rules.iter().rposition(everything) {
+        Some(last) if rules[last].allow => {
+            if rules[last..].iter().all(|rule| rule.allow) {
+                return None;
+            }
+            last
+        }
+        Some(last) => last + 1,
+        None => 0,
+    };
+    let mut list = Vec::new();
+    for rule in rules[from..].iter().filter(|rule| rule.allow) {
+        for (kind, name) in [(BLOCK, "block"), (CHAR, "char")] {
+            if rule.kind.is_some_and(|k| k != kind) {
+                continue;
+            }
+            let device = match (rule.major, rule.minor) {
+                (None, None) => format!("{name}-*"),
+                (Some(major), None) => format!("{name}-{major}"),
+                (Some(major), Some(minor)) => format!("/dev/{name}/{major}:{minor}"),
+                // systemd has no word for it.
+                (None, Some(_)) => continue,
+            };
+            list.push((device, letters(rule.access)));
+        }
+    }
+    Some(list)
+}
+
+fn letters(access: u32) -> String {
+    [('r', READ), ('w', WRITE), ('m', MKNOD)]
+        .iter()
+        .filter(|(_, bit)| access & bit != 0)
+        .map(|(c, _)| *c)
+        .collect()
+}
+
 /// The rules as cgroup v1 takes them: file and line, in order. The first denies everything.
 #[must_use]
 pub fn v1_lines(rules: &[Rule]) -> Vec<(&'static str, String)> {
@@ -116,11 +160,7 @@ pub fn v1_lines(rules: &[Rule]) -> Vec<(&'static str, String)> {
         };
         let number = |n: Option<u32>| n.map_or("*".to_owned(), |n| n.to_string());
         let (major, minor) = (number(rule.major), number(rule.minor));
-        let access: String = [('r', READ), ('w', WRITE), ('m', MKNOD)]
-            .iter()
-            .filter(|(_, bit)| rule.access & bit != 0)
-            .map(|(c, _)| *c)
-            .collect();
+        let access = letters(rule.access);
         match rule.kind {
             // `a` ignores everything behind it: only right for all accesses.
             None if rule.access == ALL => lines.push((file, "a".to_owned())),

@@ -2,11 +2,12 @@
 //!
 //! Version 1, version 2 and the hybrid of both (v1 controllers beside a cgroup2 without any, as systemd left
 //! it) sit behind [`CgroupPaths`], a value that is stored with the container. Files of limits are in `v1` and
-//! `v2`, device rules in `devices`, readings in `stats`.
+//! `v2`, device rules in `devices`, readings in `stats`, units of systemd in `systemd`.
 
 pub mod devices;
 mod host;
 mod stats;
+pub(crate) mod systemd;
 mod v1;
 mod v2;
 
@@ -26,6 +27,7 @@ use crate::{Error, Result};
 
 pub use host::{HierarchyInfo, Host, Mode};
 pub use stats::{CpuStats, HugetlbStats, IoEntry, MemoryStats, PidsStats, Pressure, Stats};
+pub use systemd::Unit;
 
 /// How long a directory may stay busy with dying processes before removal gives up.
 const REMOVE_DEADLINE: Duration = Duration::from_secs(10);
@@ -47,13 +49,33 @@ pub struct CgroupPaths {
     pub v1: BTreeMap<String, PathBuf>,
     /// The directory in cgroup2, if there is one.
     pub unified: Option<PathBuf>,
+    /// systemd's unit, with [`CgroupManager::Systemd`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
 }
 
 impl CgroupPaths {
-    /// Where the container's cgroups will be: `path` absolute below the roots, or relative to the caller's own
-    /// cgroups.
-    #[must_use]
-    pub fn locate(host: &Host, path: &str, manager: CgroupManager) -> Self {
+    /// Where the cgroups of container `id` will be. `path` is its `linux.cgroupsPath`: absolute below the roots,
+    /// or relative to the caller's own cgroups; for systemd `slice:prefix:name`, of the caller's own systemd
+    /// when `user`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it names no unit; when the user's systemd cannot be asked.
+    pub fn locate(
+        host: &Host,
+        path: Option<&str>,
+        id: &str,
+        manager: CgroupManager,
+        user: bool,
+    ) -> Result<Self> {
+        let (path, unit) = match manager {
+            CgroupManager::Cgroupfs => (path.unwrap_or(id).to_owned(), None),
+            CgroupManager::Systemd => {
+                let unit = Unit::parse(path, id, user)?;
+                let root = systemd::manager_root(user)?;
+                (format!("{root}{}", unit.cgroup()?), Some(unit))
+            }
+        };
         let place = |h: &HierarchyInfo| {
             let inner = match path.strip_prefix('/') {
                 Some(absolute) => absolute.to_owned(),
@@ -61,9 +83,10 @@ impl CgroupPaths {
             };
             h.mount.join(clean(&inner))
         };
-        Self {
+        Ok(Self {
             mode: host.mode(),
             manager,
+            unit,
             v1: host
                 .hierarchies()
                 .iter()
@@ -71,7 +94,7 @@ impl CgroupPaths {
                 .map(|h| (h.name.clone(), place(h)))
                 .collect(),
             unified: host.hierarchies().iter().find(|h| h.unified).map(place),
-        }
+        })
     }
 
     /// The same cgroups, one path further down.
@@ -133,6 +156,23 @@ impl CgroupPaths {
         made
     }
 
+    /// Has systemd make the unit around init, with the limits and `more` properties. The directories are there
+    /// then; [`CgroupPaths::create`] sets what has no property. Nothing to do without a unit.
+    ///
+    /// # Errors
+    /// When systemd refuses.
+    pub(crate) fn start_unit(
+        &self,
+        pid: i32,
+        resources: &Resources,
+        more: &systemd::Properties,
+    ) -> Result<()> {
+        match &self.unit {
+            Some(unit) => unit.start(pid, self.mode, resources, more),
+            None => Ok(()),
+        }
+    }
+
     fn make_directories(&self) -> Result<()> {
         if self.mode == Mode::V2 {
             if let Some(path) = &self.unified {
@@ -172,6 +212,24 @@ impl CgroupPaths {
     /// # Errors
     /// [`Error::Limit`] with the field that the kernel refuses.
     pub fn update(&self, resources: &Resources) -> Result<()> {
+        if let Some(unit) = &self.unit {
+            // systemd writes device rules of v1 as "nothing", then line by line: nobody may look meanwhile.
+            let freezes =
+                !resources.devices.is_empty() && self.mode != Mode::V2 && !self.is_frozen()?;
+            if freezes {
+                self.freeze(true)?;
+            }
+            let set = unit.set(self.mode, resources);
+            let set = set.and_then(|()| self.update_files(resources));
+            if freezes {
+                self.freeze(false)?;
+            }
+            return set;
+        }
+        self.update_files(resources)
+    }
+
+    fn update_files(&self, resources: &Resources) -> Result<()> {
         match self.mode {
             Mode::V2 => {
                 let path = self
@@ -204,6 +262,18 @@ impl CgroupPaths {
         };
         let file = path.join("cgroup.procs");
         fs::write(&file, pid.to_string()).on("write", file)
+    }
+
+    /// Moves a process into every directory, where it is not the process itself that does.
+    ///
+    /// # Errors
+    /// `EBUSY`, `ENOSPC` (a full cpuset) and the like.
+    pub(crate) fn attach_everywhere(&self, pid: i32) -> Result<()> {
+        for path in self.v1.values() {
+            let file = path.join("cgroup.procs");
+            fs::write(&file, pid.to_string()).on("write", file)?;
+        }
+        self.attach_unified(pid)
     }
 
     /// The `tasks` files of the v1 directories, for a process of one thread that moves itself in by writing `0` to each.
@@ -358,9 +428,14 @@ impl CgroupPaths {
     /// [`Error::Cleanup`] with every directory that stayed.
     pub fn remove(&self) -> Result<()> {
         let deadline = Instant::now() + REMOVE_DEADLINE;
-        let errors: Vec<_> = self
+        let stopped = self.unit.as_ref().map_or(Ok(()), Unit::stop);
+        let removed = self
             .all()
-            .filter_map(|path| remove_tree(path, deadline, 0).err())
+            .filter_map(|path| remove_tree(path, deadline, 0).err());
+        let errors: Vec<_> = stopped
+            .err()
+            .into_iter()
+            .chain(removed)
             .map(|e| e.to_string())
             .collect();
         if errors.is_empty() {

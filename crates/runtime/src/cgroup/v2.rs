@@ -129,23 +129,25 @@ fn number(value: i64) -> String {
     }
 }
 
-fn apply_memory(path: &Path, memory: &Memory) -> Result<()> {
+/// The specification's swap is memory and swap together, as in v1: what of it is swap. `None`: nothing is said.
+pub(super) fn swap_alone(memory: &Memory) -> Result<Option<i64>> {
     let limit = memory.limit.filter(|n| *n != 0);
     let swap = memory.swap.filter(|n| *n != 0);
-    // The specification's swap is memory and swap together, as in v1.
-    let swap_alone = match (swap, limit) {
-        (None, None) => None,
-        (None, Some(limit)) => (limit == -1).then_some(-1),
-        (Some(-1), _) => Some(-1),
-        (Some(total), Some(limit)) if limit > 0 && total >= limit => Some(total - limit),
-        (Some(_), _) => {
-            return Err(Error::Unsupported {
-                field: "linux.resources.memory.swap".into(),
-                reason: "needs a memory limit that is not above it".into(),
-            });
-        }
-    };
-    if let Some(value) = swap_alone {
+    match (swap, limit) {
+        (None, None) => Ok(None),
+        (None, Some(limit)) => Ok((limit == -1).then_some(-1)),
+        (Some(-1), _) => Ok(Some(-1)),
+        (Some(total), Some(limit)) if limit > 0 && total >= limit => Ok(Some(total - limit)),
+        (Some(_), _) => Err(Error::Unsupported {
+            field: "linux.resources.memory.swap".into(),
+            reason: "needs a memory limit that is not above it".into(),
+        }),
+    }
+}
+
+fn apply_memory(path: &Path, memory: &Memory) -> Result<()> {
+    let limit = memory.limit.filter(|n| *n != 0);
+    if let Some(value) = swap_alone(memory)? {
         let field = "linux.resources.memory.swap";
         let absent = !path.join("memory.swap.max").exists();
         // A kernel without swap accounting: no limit, and no swap at all, hold by themselves.
@@ -179,7 +181,7 @@ fn apply_memory(path: &Path, memory: &Memory) -> Result<()> {
 }
 
 /// cpu.shares 2 to 262144 onto cpu.weight 1 to 10000, as runc and systemd had it.
-fn weight_of_shares(shares: u64) -> u64 {
+pub(super) fn weight_of_shares(shares: u64) -> u64 {
     let shares = shares.clamp(2, 262_144);
     1 + (shares - 2) * 9999 / 262_142
 }

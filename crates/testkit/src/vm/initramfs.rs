@@ -5,25 +5,38 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-/// The first process. It moves to a tmpfs, because pivot_root(2) refuses the initramfs itself as the old root, mounts what a system has,
+/// The first process, or with the argument `cases` a service. It moves to a tmpfs, because pivot_root(2) refuses the initramfs itself as the old root, mounts what a system has,
 /// unpacks the host's files from the disk over it, runs the cases, and powers off.
 ///
 /// A case's output goes to the second serial port with a bar before each line, between `begin` and `end` lines.
 const INIT: &str = r#"#!/bin/sh
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/busybox HOME=/root
 if [ ! -e /switched ]; then
     mount -t proc proc /proc
     mount -t devtmpfs dev /dev
     modprobe virtio_blk
     mkdir /newroot
     mount -t tmpfs -o mode=755,size=90% root /newroot
-    cp -a /bin /sbin /lib /etc /init /newroot
+    next=/init
+    if [ -e /dev/vdb ]; then
+        # A system of its own (see `system`): the cases are a service of it.
+        tar -x -f /dev/vdb -C /newroot
+        cp -a /lib/modules /newroot/usr/lib
+        cp /bin/busybox /newroot/usr/bin
+        mkdir /newroot/busybox
+        /bin/busybox --install -s /newroot/busybox
+        next=/usr/lib/systemd/systemd
+    else
+        cp -a /bin /sbin /lib /etc /newroot
+    fi
+    cp /init /newroot
     (cd /newroot && mkdir -p proc sys dev tmp run root usr/bin usr/sbin usr/lib var/lib lib64 && chmod 1777 tmp && touch switched)
     tar -x -f /dev/vda -C /newroot
     umount /proc
     mount --move /dev /newroot/dev
-    exec switch_root /newroot /init
+    exec switch_root /newroot $next
 fi
+if [ "$1" != cases ]; then
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t securityfs security /sys/kernel/security
@@ -36,6 +49,7 @@ mount -t tmpfs shm /dev/shm
 mount -t mqueue mqueue /dev/mqueue
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do echo +$controller > /sys/fs/cgroup/cgroup.subtree_control; done
+fi
 ip link set lo up
 hostname hull-vm
 ulimit -n 65536

@@ -20,7 +20,7 @@ pub(super) struct Kernel {
 const PACKAGES: [&str; 2] = ["linux-image-6.12-cloud-amd64", "linux-image-cloud-amd64"];
 
 /// Part of the cache's name: to be raised when what is built from the package changes.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// Modules that the guest can load, with what they depend on.
 const MODULES: &[&str] = &[
@@ -99,25 +99,32 @@ fn cache() -> PathBuf {
 
 /// Gets both files, building them the first time. Several tests may ask at once; one builds.
 pub(super) fn prepare() -> anyhow::Result<Kernel> {
+    let folder = cached(&format!("kernel-{RECIPE}"), build)?;
+    Ok(Kernel {
+        image: folder.join("vmlinuz"),
+        initramfs: folder.join("initramfs"),
+    })
+}
+
+/// The folder of this name in the cache, made by `build` the first time.
+pub(super) fn cached(
+    name: &str,
+    build: impl FnOnce(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<PathBuf> {
     let cache = cache();
     fs::create_dir_all(&cache).with_context(|| format!("make {}", cache.display()))?;
     let lock = fs::File::create(cache.join("lock")).context("make the cache's lock")?;
     lock.lock().context("lock the cache")?;
-    let folder = cache.join(format!("kernel-{RECIPE}"));
-    let kernel = Kernel {
-        image: folder.join("vmlinuz"),
-        initramfs: folder.join("initramfs"),
-    };
-    if !kernel.image.is_file() || !kernel.initramfs.is_file() {
+    let folder = cache.join(name);
+    if !folder.is_dir() {
         // Built aside and renamed, so that an interrupted build is not taken for a finished one.
-        let building = cache.join(format!("building-{RECIPE}"));
+        let building = cache.join(format!("building-{name}"));
         let _ = fs::remove_dir_all(&building);
         fs::create_dir_all(&building)?;
         build(&building)?;
-        let _ = fs::remove_dir_all(&folder);
-        fs::rename(&building, &folder).context("put the kernel into the cache")?;
+        fs::rename(&building, &folder).with_context(|| format!("put {name} into the cache"))?;
     }
-    Ok(kernel)
+    Ok(folder)
 }
 
 fn build(folder: &Path) -> anyhow::Result<()> {

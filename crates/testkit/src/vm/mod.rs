@@ -17,6 +17,7 @@
 
 mod initramfs;
 mod kernel;
+mod system;
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -43,9 +44,16 @@ pub fn missing() -> Option<String> {
         .then(|| "no /bin/busybox (package busybox-static)".to_owned())
 }
 
+/// As [`missing`], for [`Vm::systemd`].
+pub fn missing_systemd() -> Option<String> {
+    let none = || "not installed: mmdebstrap".to_owned();
+    missing().or_else(|| crate::skips::program("mmdebstrap").is_none().then(none))
+}
+
 /// A machine being put together.
 pub struct Vm {
     kernel: kernel::Kernel,
+    system: Option<PathBuf>,
     work: TempRoot,
     files: tar::Builder<fs::File>,
     cases: Vec<(String, String)>,
@@ -125,6 +133,7 @@ impl Vm {
         files.follow_symlinks(false);
         Ok(Vm {
             kernel,
+            system: None,
             work,
             files,
             cases: Vec::new(),
@@ -145,6 +154,12 @@ impl Vm {
     pub fn limits(mut self, machine: Duration, case_s: u32) -> Vm {
         (self.limit, self.case_limit_s) = (machine, case_s);
         self
+    }
+
+    /// Boots Debian's systemd, with a bus, instead of busybox: cases are run by a service of it. Ask [`missing_systemd`] first.
+    pub fn systemd(mut self) -> anyhow::Result<Vm> {
+        self.system = Some(system::prepare()?);
+        Ok(self.kernel_arguments(system::ARGUMENTS))
     }
 
     /// Adds kernel arguments, such as `apparmor=1 security=apparmor`.
@@ -275,6 +290,10 @@ impl Vm {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
+        if let Some(system) = &self.system {
+            let drive = format!("file={},format=raw,if=virtio,readonly=on", system.display());
+            qemu.args(["-drive", &drive]);
+        }
         let mut child = qemu.spawn().context("start qemu-system-x86_64")?;
         if crate::process::wait(&mut child, self.limit)
             .context("wait for qemu")?

@@ -20,5 +20,6 @@ mod namespaces;
 mod process;
 mod security;
 mod subject;
+mod systemd;
 mod terminal;
 mod vm;

@@ -103,6 +103,11 @@ impl Subject {
     pub fn program(&self) -> &Path {
         &self.program
     }
+
+    /// The word that makes the program a runtime, if it is more than that.
+    pub fn subcommand(&self) -> String {
+        self.first.concat()
+    }
 }
 
 impl Case {

@@ -1,0 +1,215 @@
+//! The systemd driver, in a virtual machine that systemd manages: cgroup v2, and the v1 hierarchies of older hosts.
+
+use std::time::Duration;
+
+use hull_testkit::TempRoot;
+use hull_testkit::bundle::Bundle;
+use hull_testkit::vm::{self, Report, Vm};
+use serde_json::json;
+
+use crate::subject::{Flavor, is, subject};
+
+/// Every case begins with this. `show` prints properties of the unit, `gone` waits until nothing is left of it.
+const HEAD: &str = r#"
+set -e
+R="/usr/bin/subject SUBCOMMAND --systemd-cgroup --root /run/rt"
+unit=hull-c1.scope
+inside=machine.slice/machine-hull.slice/$unit
+show() { systemctl show -p "$1" --value $unit; }
+same() { [ "$1" = "$2" ] || { echo "got '$1', not '$2'"; exit 1; }; }
+up() { $R create --bundle /bundle c1 > /dev/null < /dev/null 2> /tmp/error || { cat /tmp/error; exit 1; }; $R start c1; }
+down() { $R delete --force c1; gone; }
+gone() {
+    for turn in 1 2 3 4 5 6 7 8 9 10; do
+        [ -n "$(systemctl list-units --all --no-legend 'hull-*')$(find /sys/fs/cgroup -name 'hull-c1*')" ] || return 0
+        sleep 1
+    done
+    systemctl list-units --all 'hull-*'; find /sys/fs/cgroup -name 'hull-c1*'; exit 1
+}
+"#;
+
+const CASES: &[(&str, &str)] = &[
+    (
+        "unit",
+        r#"up
+        same "$(show ControlGroup)" /$inside
+        same "$(show Slice)" machine-hull.slice
+        same "$(show Delegate)" yes
+        same "$(show DefaultDependencies)" no
+        same "$(show TasksMax)" 33
+        same "$(show CPUQuotaPerSecUSec)" 500ms
+        same "$(show DevicePolicy)" strict
+        same "$(show TimeoutStopUSec)" 7s
+        show DeviceAllow | grep -q /dev/char/1:3
+        down"#,
+    ),
+    (
+        "exec",
+        r#"up
+        same "$(echo | $R exec c1 id -u)" 0
+        $R exec -d c1 sleep 500 < /dev/null > /dev/null 2>&1
+        same "$($R ps -f json c1 | tr ',' '\n' | wc -l)" 2
+        same "$(systemctl show -p TasksCurrent --value $unit)" 2
+        down"#,
+    ),
+    (
+        "pause",
+        r#"up
+        $R pause c1
+        $R state c1 | grep -q '"status": "paused"'
+        $R resume c1
+        $R state c1 | grep -q '"status": "running"'
+        down"#,
+    ),
+    (
+        "reload",
+        r#"up
+        systemctl daemon-reload
+        same "$(show TasksMax)" 33
+        $R exec c1 sh -c 'echo x > /dev/null; mknod /tmp/disk b 254 0; ! cat /tmp/disk'
+        down"#,
+    ),
+    (
+        "end",
+        r#"up
+        $R kill c1 KILL
+        sleep 1
+        $R state c1 | grep -q '"status": "stopped"'
+        $R delete c1
+        gone"#,
+    ),
+    (
+        "refusal",
+        r#"cp -a /bundle /bad
+        sed -i 's|"type": "proc"|"type": "nosuchfs"|' /bad/config.json
+        ! $R create --bundle /bad c1 > /dev/null 2>&1 < /dev/null
+        gone"#,
+    ),
+    (
+        "names",
+        r#"cp -a /bundle /names
+        sed -i 's|machine-hull.slice:hull:c1|/a/b|' /names/config.json
+        ! $R create --bundle /names c1 2> /tmp/error < /dev/null
+        grep 'expected cgroupsPath to be of format .*slice:prefix:name' /tmp/error
+        gone"#,
+    ),
+    (
+        "without-bus",
+        r#"systemctl stop dbus.socket dbus.service
+        up
+        systemctl is-active $unit
+        down"#,
+    ),
+];
+
+/// What only the unified hierarchy has as files and properties.
+const V2: &[(&str, &str)] = &[
+    (
+        "limits",
+        r#"up
+        same "$(show MemoryMax)" 67108864
+        same "$(show MemorySwapMax)" 0
+        same "$(show CPUWeight)" 39
+        same "$(show AllowedCPUs)" 0
+        same "$(cat /sys/fs/cgroup/$inside/memory.max)" 67108864
+        same "$(cat /sys/fs/cgroup/$inside/cpu.max)" "50000 100000"
+        same "$(cat /sys/fs/cgroup/$inside/cgroup.procs)" "$($R state c1 | sed -n 's/.*"pid": \([0-9]*\).*/\1/p')"
+        down"#,
+    ),
+    (
+        "update",
+        r#"up
+        $R update --memory 134217728 --memory-swap 134217728 --pids-limit 44 c1
+        same "$(show MemoryMax)" 134217728
+        same "$(show TasksMax)" 44
+        same "$(cat /sys/fs/cgroup/$inside/memory.max)" 134217728
+        same "$(cat /sys/fs/cgroup/$inside/pids.max)" 44
+        down"#,
+    ),
+    (
+        "undo",
+        // The unit runs when the file refuses.
+        r#"cp -a /bundle /high
+        sed -i 's|"pids": {|"unified": {"memory.high": "nonsense"}, "pids": {|' /high/config.json
+        ! $R create --bundle /high c1 > /tmp/error 2>&1 < /dev/null
+        grep memory.high /tmp/error
+        gone"#,
+    ),
+];
+
+const V1: &[(&str, &str)] = &[
+    (
+        "limits",
+        r#"up
+        same "$(show CPUShares)" 1024
+        same "$(cat /sys/fs/cgroup/pids/$inside/pids.max)" 33
+        same "$(cat /sys/fs/cgroup/memory/$inside/memory.limit_in_bytes)" 67108864
+        pid=$($R state c1 | sed -n 's/.*"pid": \([0-9]*\).*/\1/p')
+        for hierarchy in systemd memory cpu,cpuacct pids devices freezer; do
+            same "$(cat /sys/fs/cgroup/$hierarchy/$inside/cgroup.procs)" $pid
+        done
+        down"#,
+    ),
+    (
+        "update",
+        r#"up
+        $R update --pids-limit 44 c1
+        same "$(show TasksMax)" 44
+        same "$(cat /sys/fs/cgroup/pids/$inside/pids.max)" 44
+        down"#,
+    ),
+];
+
+fn run(arguments: &str, more: &[(&str, &str)]) -> Option<Report> {
+    if let Some(reason) = vm::missing_systemd() {
+        hull_testkit::skip!("no virtual machine with systemd: {reason}");
+        return None;
+    }
+    if is(&[Flavor::Crun]) {
+        hull_testkit::skip!("crun names units in its own way");
+        return None;
+    }
+    let root = TempRoot::new("hconf-systemd");
+    let mut bundle = Bundle::new(&root, "bundle", &["sleep", "1000"]);
+    bundle.edit(|spec| {
+        spec["linux"]["cgroupsPath"] = "machine-hull.slice:hull:c1".into();
+        spec["annotations"] = json!({"org.systemd.property.TimeoutStopUSec": "uint64 7000000"});
+        spec["linux"]["resources"] = json!({
+            "devices": [{"allow": false, "access": "rwm"}],
+            "memory": {"limit": 67_108_864, "swap": 67_108_864},
+            "cpu": {"shares": 1024, "quota": 50_000, "period": 100_000, "cpus": "0"},
+            "pids": {"limit": 33},
+        });
+    });
+    bundle.write();
+    let head = HEAD.replace("SUBCOMMAND", &subject().subcommand());
+    let mut machine = Vm::new()
+        .and_then(Vm::systemd)
+        .and_then(|vm| vm.program("usr/bin/subject", subject().program()))
+        .and_then(|vm| vm.copy("bundle", bundle.path()))
+        .expect("put a machine together")
+        .memory_mib(1536)
+        .limits(Duration::from_secs(420), 60)
+        .kernel_arguments(arguments);
+    for (name, commands) in more.iter().chain(CASES) {
+        machine = machine.case(name, &format!("{head}\n{commands}"));
+    }
+    let report = machine.run().expect("run the virtual machine");
+    for (name, _) in more.iter().chain(CASES) {
+        report.case(name).ok();
+    }
+    Some(report)
+}
+
+#[test]
+fn systemd_makes_units_in_cgroup_v2() {
+    run("", V2);
+}
+
+#[test]
+fn systemd_makes_units_in_cgroup_v1() {
+    run(
+        "systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=1",
+        V1,
+    );
+}
