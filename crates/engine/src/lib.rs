@@ -191,7 +191,7 @@ fn open_world(options: EngineOptions) -> Result<World> {
     } else {
         options.address_pools.clone()
     };
-    let facts = host_facts();
+    let facts = host_facts(options.selinux);
     if facts.apparmor {
         hull_security::apparmor::ensure_default_profile()
             .map_err(failed("load the AppArmor profile"))?;
@@ -216,7 +216,7 @@ fn open_world(options: EngineOptions) -> Result<World> {
     })
 }
 
-fn host_facts() -> spec::HostFacts {
+fn host_facts(selinux: bool) -> spec::HostFacts {
     let kernel = hull_security::seccomp::Kernel::running();
     spec::HostFacts {
         cgroup2: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
@@ -227,6 +227,7 @@ fn host_facts() -> spec::HostFacts {
             .into_owned(),
         kernel,
         apparmor: hull_security::apparmor::is_enabled(),
-        selinux: hull_security::selinux::is_enabled(),
+        selinux: selinux && hull_security::selinux::is_enabled(),
+        masked_cpu_paths: hull_security::defaults::masked_cpu_paths(),
     }
 }

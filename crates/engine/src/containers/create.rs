@@ -464,10 +464,12 @@ fn fill_host(world: &World, host: &mut HostConfig, warnings: &mut Vec<String>) -
         resources.pids_limit = None;
     }
     if !host.privileged {
-        let (masked, read_only) = (
-            hull_security::defaults::masked_paths,
-            hull_security::defaults::readonly_paths,
-        );
+        let masked = || {
+            let mut paths = hull_security::defaults::masked_paths();
+            paths.extend_from_slice(&world.host.masked_cpu_paths);
+            paths
+        };
+        let read_only = hull_security::defaults::readonly_paths;
         let unconfined = SecurityOptions::parse(&host.security_opt)?.system_paths_unconfined;
         if !unconfined {
             host.masked_paths.get_or_insert_with(masked);
@@ -594,10 +596,52 @@ fn labels(world: &World, host: &HostConfig) -> Result<Labels> {
             "AppArmor is not enabled on this host, so the profile {profile} cannot be used"
         )));
     }
-    if world.host.selinux && !host.privileged {
-        return Err(Error::missing("SELinux labels of containers"));
+    if world.host.selinux {
+        let (process, mount) = selinux_labels(world, host, &security.labels)?;
+        (labels.process, labels.mount) = (process, mount);
     }
     Ok(labels)
+}
+
+/// SELinux labels of the process and of its files; empty ones without confinement.
+fn selinux_labels(
+    world: &World,
+    host: &HostConfig,
+    options: &[String],
+) -> Result<(String, String)> {
+    use hull_security::selinux::{Categories, Contexts, Label, labels};
+    let mut options: Vec<String> = options.to_vec();
+    if options.is_empty() {
+        let open = host.privileged || host.pid_mode == "host" || host.ipc_mode == "host";
+        if open {
+            // It sees the host's processes and memory: a label would only be in its way.
+            return Ok((String::new(), String::new()));
+        }
+        // Who shares another container's processes or memory shares its level.
+        let shared = [&host.ipc_mode, &host.pid_mode];
+        if let Some(target) = shared.iter().find_map(|m| m.strip_prefix("container:")) {
+            let other = world.registry.find(target).map_err(not_an_image)?.view();
+            match other.record.process_label.parse::<Label>() {
+                Ok(label) => options.push(format!("level:{}", label.level)),
+                Err(_) => return Ok((String::new(), String::new())),
+            }
+        }
+    }
+    let in_use = || {
+        let views = world.registry.views();
+        let levels = views.iter().filter_map(|view| {
+            let label: Label = view.record.process_label.parse().ok()?;
+            Categories::of_level(&label.level)
+        });
+        levels.collect()
+    };
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let fresh = || Categories::allocate(&in_use(), rand::random);
+    let chosen = labels(&Contexts::load(), &options, fresh)
+        .map_err(|error| Error::invalid(error.to_string()))?;
+    Ok(chosen.map_or_else(Default::default, |labels| {
+        (labels.process.to_string(), labels.mount.to_string())
+    }))
 }
 
 /// Something that a request to create names and that is not there, other than the image: not as "not found", which clients of `create`

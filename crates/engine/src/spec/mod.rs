@@ -38,6 +38,8 @@ pub(crate) struct HostFacts {
     pub(crate) kernel: hull_security::seccomp::Kernel,
     pub(crate) apparmor: bool,
     pub(crate) selinux: bool,
+    /// Of each processor that it has.
+    pub(crate) masked_cpu_paths: Vec<String>,
 }
 
 /// Where a namespace comes from.

@@ -26,6 +26,7 @@ fn built(record: &ContainerRecord, change: impl FnOnce(&mut Inputs<'_>)) -> Spec
         kernel: hull_security::seccomp::Kernel { major: 6, minor: 1 },
         apparmor: false,
         selinux: false,
+        masked_cpu_paths: Vec::new(),
     };
     let mut inputs = Inputs {
         record,

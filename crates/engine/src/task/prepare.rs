@@ -423,7 +423,12 @@ fn extra_mounts(
 ) -> Result<Vec<ExtraMount>> {
     let mut mounts = Vec::new();
     for (number, mount) in record.mounts.iter().enumerate() {
-        mounts.push(extra_mount(world, record, mount, number)?);
+        let extra = extra_mount(world, record, mount, number)?;
+        if mount.mode.split(',').any(|word| matches!(word, "z" | "Z")) {
+            let shared = !mount.mode.split(',').any(|word| word == "Z");
+            relabel(record, Path::new(&extra.source), shared)?;
+        }
+        mounts.push(extra);
     }
     let dir = match (record.network_mode(), joined.network) {
         (NetworkMode::Container(target), Some(_)) => {
@@ -438,6 +443,7 @@ fn extra_mounts(
         (dir.hosts(), "/etc/hosts"),
     ] {
         if !mounts.iter().any(|mount| mount.destination == destination) {
+            relabel(record, &source, false)?;
             let source = source.display().to_string();
             mounts.push(ExtraMount {
                 source,
@@ -448,6 +454,18 @@ fn extra_mounts(
         }
     }
     Ok(mounts)
+}
+
+/// Gives what a container is to read and write its SELinux label, if it has one.
+fn relabel(record: &ContainerRecord, path: &Path, shared: bool) -> Result<()> {
+    use hull_security::selinux;
+    let Ok(label) = record.mount_label.parse::<selinux::Label>() else {
+        return Ok(());
+    };
+    selinux::relabel(path, &label, shared).map_err(|error| match error {
+        selinux::Error::Protected(_) => Error::invalid(error.to_string()),
+        other => failed("give a mount the container's label")(other),
+    })
 }
 
 fn extra_mount(
