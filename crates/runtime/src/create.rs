@@ -5,26 +5,26 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use hull_oci::runtime::{HookKind, Linux, NamespaceType, Resources, Seccomp, Spec, Status};
+use hull_oci::runtime::{HookKind, Linux, NamespaceType, Resources, Spec, Status};
 use hull_sys::clone::Child;
 use hull_sys::exec::CStrings;
 use hull_sys::{Errno, netdev, pidfd};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::cgroup::CgroupPaths;
-use crate::criu::Outside;
 use crate::cgroup::systemd::{self, Properties};
+use crate::criu::Outside;
 use crate::error::Context;
 use crate::kit::{self, Kit};
 use crate::options::{CreateOptions, Created, StartBy, Stdio};
 use crate::plan::{InitPlan, PlanOptions, flag_of, plan};
 use crate::record::{Record, StateDir, birth};
-use crate::seccomp::{self, Filter};
+use crate::seccomp::{self, Filter, Listener};
 use crate::spawn::{self, Birth, Entered};
 use crate::start::{InitHandle, init_error};
 use crate::undo::Undo;
 use crate::wire::{self, FromInit};
-use crate::{Error, HostFacts, Problem, Result, hooks, idmap, validate};
+use crate::{Error, HostFacts, Problem, Result, hooks, idmap, resctrl, validate};
 
 /// Creates a container: its init has done every step and waits for start.
 ///
@@ -55,9 +55,20 @@ pub fn create(mut options: CreateOptions<'_>) -> Result<Created> {
     if let Some(filter) = &prepared.filter {
         dir.write_filter(&seccomp::to_bytes(&filter.instructions))?;
     }
+    let rdt = options.spec.linux.iter().find_map(|l| l.intel_rdt.as_ref());
+    let group = rdt.map(|rdt| resctrl::Group::create(Path::new(resctrl::ROOT), options.id, rdt));
+    let group = group.transpose()?;
+    if let Some(group) = group.clone() {
+        undo.push("resctrl group", move || group.remove());
+    }
     // Before the kit takes the streams.
-    let mut record = record(&options, &prepared, &cgroup);
+    let mut record = Record {
+        resctrl: group,
+        ..record(&options, &prepared, &cgroup)
+    };
     let kit = kit(&mut options, &prepared, &cgroup, &dir)?;
+    let listener = prepared.listener.as_ref().map(Listener::connect);
+    let listener = listener.transpose()?;
     let (ours, theirs) = wire::pair().on("make", "socket pair")?;
     let (child, born_unified) = birth_of(&prepared.plan, &cgroup, &kit, &ours, theirs)?;
     let kill = child.pidfd.try_clone().on("duplicate", "pidfd")?;
@@ -72,6 +83,7 @@ pub fn create(mut options: CreateOptions<'_>) -> Result<Created> {
         record: &mut record,
         socket: &ours,
         child: &child,
+        listener,
         console: None,
     };
     parent.answer(born_unified, &facts)?;
@@ -98,7 +110,7 @@ pub fn create(mut options: CreateOptions<'_>) -> Result<Created> {
 pub(crate) struct Prepared {
     pub plan: InitPlan,
     pub filter: Option<Filter>,
-    profile: Option<Seccomp>,
+    pub listener: Option<Listener>,
     pub cgroup: CgroupPaths,
     unit_properties: Properties,
 }
@@ -112,18 +124,6 @@ pub(crate) fn prepare(options: &CreateOptions<'_>, facts: &HostFacts) -> Result<
         .map(seccomp::filter)
         .transpose()?
         .flatten();
-    if let Some(rdt) = &linux.intel_rdt {
-        if *rdt != Default::default() && !Path::new("/sys/fs/resctrl/schemata").exists() {
-            return Err(Error::Unsupported {
-                field: "linux.intelRdt".into(),
-                reason: "resctrl is not mounted at /sys/fs/resctrl".into(),
-            });
-        }
-        return Err(Error::Unsupported {
-            field: "linux.intelRdt".into(),
-            reason: "not implemented".into(),
-        });
-    }
     let cgroup = CgroupPaths::locate(
         &facts.cgroup,
         linux.cgroups_path.as_deref(),
@@ -159,8 +159,8 @@ pub(crate) fn prepare(options: &CreateOptions<'_>, facts: &HostFacts) -> Result<
     };
     Ok(Prepared {
         plan: plan(options.spec, facts, &plan_options)?,
+        listener: Listener::of(linux.seccomp.as_ref(), filter.as_ref()),
         filter,
-        profile: linux.seccomp.clone(),
         cgroup,
         unit_properties: systemd::from_annotations(&options.spec.annotations)?,
     })
@@ -253,7 +253,6 @@ fn kit(
             .as_ref()
             .map(|f| f.instructions.clone())
             .unwrap_or_default(),
-        listener: listener(prepared)?,
         start,
         cgroups: match &cgroup.unit {
             // Not there yet: systemd makes them around init.
@@ -277,31 +276,6 @@ pub(crate) fn open_error(error: kit::OpenError) -> Error {
             error.detail
         ),
     }
-}
-
-/// Connects to the seccomp listener now, while its path can be reached.
-fn listener(prepared: &Prepared) -> Result<Option<(OwnedFd, Option<String>)>> {
-    let flags = prepared.filter.as_ref().map_or(0, |f| f.flags);
-    let Some(profile) = prepared
-        .profile
-        .as_ref()
-        .filter(|_| flags & hull_sys::seccomp::FLAG_NEW_LISTENER != 0)
-    else {
-        return Ok(None);
-    };
-    let Some(path) = &profile.listener_path else {
-        return Ok(None);
-    };
-    let socket = rustix::net::socket_with(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .on("make", "socket")?;
-    let address = SocketAddrUnix::new(path).on("name", path)?;
-    rustix::net::connect(&socket, &address).on("connect to seccomp listener", path)?;
-    Ok(Some((socket, profile.listener_metadata.clone())))
 }
 
 /// The socket by which another process starts the container. Bound through the directory's descriptor: its
@@ -353,6 +327,8 @@ pub(crate) fn record(
             .clone()
             .any(|n| n.kind == NamespaceType::Pid && n.path.is_none()),
         seccomp_flags: prepared.filter.as_ref().map(|f| f.flags),
+        resctrl: None,
+        seccomp_listener: prepared.listener.clone(),
         new_keyring: !options.no_new_keyring,
         poststart: of(HookKind::Poststart),
         poststop: of(HookKind::Poststop),
@@ -430,6 +406,7 @@ struct Parent<'a> {
     record: &'a mut Record,
     socket: &'a OwnedFd,
     child: &'a Child,
+    listener: Option<OwnedFd>,
     console: Option<OwnedFd>,
 }
 
@@ -446,12 +423,20 @@ impl Parent<'_> {
             idmap::write(pid, maps, facts.rootless)?;
             go()?;
         }
+        if self.cgroup.unit.is_some() {
+            self.start_unit(facts)?;
+        }
         let attached = match (&self.cgroup.unit, born_unified) {
-            (Some(_), _) => self.start_unit(facts),
+            // systemd knows some of the v1 hierarchies only.
+            (Some(_), _) => self.cgroup.attach_everywhere(pid),
             (None, true) => Ok(()),
             (None, false) => self.cgroup.attach_unified(pid),
         };
         attached
+            .and_then(|()| {
+                let group = self.record.resctrl.as_ref();
+                group.map_or(Ok(()), |group| group.attach(pid))
+            })
             .and_then(|()| move_links(self.options.spec, pid))
             .or_else(|e| self.init_gone(e))?;
         go()?;
@@ -463,6 +448,15 @@ impl Parent<'_> {
             match wire::receive(self.socket).on("receive from", "init")? {
                 FromInit::Ready => return Ok(()),
                 FromInit::Console(fd) => self.console = Some(fd),
+                FromInit::Listener(fd) => {
+                    let (Some(listener), Some(socket)) = (&self.prepared.listener, &self.listener)
+                    else {
+                        return Err(Errno::PROTO).on("receive from", "init");
+                    };
+                    let state = self.record.state(Status::Creating);
+                    listener.hand_over(socket, self.child, fd, state)?;
+                    go()?;
+                }
                 FromInit::Hooks { step } => {
                     self.hooks(step)?;
                     go()?;
@@ -476,9 +470,12 @@ impl Parent<'_> {
     /// With systemd: the unit around init, then what a unit has no property for.
     fn start_unit(&self, facts: &HostFacts) -> Result<()> {
         let (pid, more) = (self.child.pid, &self.prepared.unit_properties);
-        self.cgroup.start_unit(pid, self.resources, more)?;
-        // systemd knows some of the v1 hierarchies only.
-        make_cgroup(self.cgroup, self.resources, facts)?.attach_everywhere(pid)
+        if let Err(e) = self.cgroup.start_unit(pid, self.resources, more) {
+            return self.init_gone(e);
+        }
+        // Its failure stops the unit, and so ends init: that is not the reason then.
+        make_cgroup(self.cgroup, self.resources, facts)?;
+        Ok(())
     }
 
     /// When init is dead already, what it said matters more than that it could not be attached.

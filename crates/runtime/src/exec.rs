@@ -14,10 +14,11 @@ use crate::kit::Kit;
 use crate::options::{ExecOptions, Execed, Stdio};
 use crate::plan::{InitPlan, PlanOptions, plan_exec};
 use crate::record::{Record, StateDir};
+use crate::seccomp::{self, Listener};
 use crate::spawn::{Birth, Entered, spawn_in_cgroup};
 use crate::start::init_error;
 use crate::wire::{self, FromInit};
-use crate::{Error, HostFacts, Problem, Result, seccomp, validate};
+use crate::{Error, HostFacts, Problem, Result, validate};
 
 /// Runs a process in a container; returns once its execve happened.
 ///
@@ -62,12 +63,15 @@ pub fn exec(mut options: ExecOptions<'_>) -> Result<Execed> {
         cgroup: directory.as_ref().map(AsFd::as_fd),
         oom_score_adj: options.process.oom_score_adj,
     };
+    let listener = record.seccomp_listener.as_ref().map(Listener::connect);
+    let listener = listener.transpose()?;
     let (child, born) = spawn_in_cgroup(&mut birth, &plan, &kit, &ours, theirs)?;
     let attached = match born {
         true => Ok(()),
         false => cgroup.attach_unified(child.pid),
     };
-    let conversation = attached.and_then(|()| converse(&ours, &child, &plan));
+    let conversation =
+        attached.and_then(|()| converse(&ours, &child, &plan, &record, listener.as_ref()));
     let written = conversation.and_then(|console| {
         if let Some(path) = options.pid_file {
             write_pid_file(path, child.pid)?;
@@ -127,10 +131,7 @@ fn exec_plan(options: &ExecOptions<'_>, record: &Record, facts: &HostFacts) -> R
         preserve_fds: options.preserve_fds,
         console_size,
         terminal,
-        // A listener belongs to the filter of the container's own process.
-        seccomp_flags: record
-            .seccomp_flags
-            .map(|flags| flags & !hull_sys::seccomp::FLAG_NEW_LISTENER),
+        seccomp_flags: record.seccomp_flags,
         ..PlanOptions::default()
     };
     plan_exec(options.process, facts, &plan_options, record.namespaces)
@@ -169,7 +170,6 @@ fn exec_kit(
         argv: strings(&plan.program.args, "process.args")?,
         envp: strings(&plan.program.env, "process.env")?,
         filter,
-        listener: None,
         start: None,
         cgroups: Vec::new(),
         target: Some(target),
@@ -178,16 +178,30 @@ fn exec_kit(
 }
 
 /// Lets it go and listens until its execve closes the socket.
-fn converse(socket: &OwnedFd, child: &Child, plan: &InitPlan) -> Result<Option<OwnedFd>> {
-    match wire::go(socket.as_fd(), child.pid) {
-        Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) => {}
-        Err(e) => return Err(e).on("tell", "process"),
-    }
+fn converse(
+    socket: &OwnedFd,
+    child: &Child,
+    plan: &InitPlan,
+    record: &Record,
+    listener: Option<&OwnedFd>,
+) -> Result<Option<OwnedFd>> {
+    let go = || match wire::go(socket.as_fd(), child.pid) {
+        Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
+        Err(e) => Err(e).on("tell", "process"),
+    };
+    go()?;
     let mut console = None;
     loop {
         match wire::receive(socket).on("receive from", "process")? {
             FromInit::Closed => return Ok(console),
             FromInit::Console(fd) => console = Some(fd),
+            FromInit::Listener(fd) => {
+                let (Some(to), Some(connection)) = (&record.seccomp_listener, listener) else {
+                    return Err(Errno::PROTO).on("receive from", "process");
+                };
+                to.hand_over(connection, child, fd, record.state(Status::Running))?;
+                go()?;
+            }
             FromInit::Error(fault) => return Err(init_error(plan, fault)),
             FromInit::Ready | FromInit::Hooks { .. } => {
                 return Err(Errno::PROTO).on("receive from", "process");

@@ -30,16 +30,17 @@ pub fn features() -> Features {
             cgroup: Some(CgroupFeatures {
                 v1: Some(true),
                 v2: Some(true),
-                systemd: Some(false),
-                systemd_user: Some(false),
+                systemd: Some(true),
+                systemd_user: Some(true),
                 rdma: Some(true),
             }),
             seccomp: Some(seccomp()),
             apparmor: on(true),
             selinux: on(true),
             intel_rdt: Some(IntelRdtFeatures {
-                enabled: Some(false),
-                ..IntelRdtFeatures::default()
+                enabled: Some(true),
+                schemata: Some(true),
+                monitoring: Some(true),
             }),
             memory_policy: Some(MemoryPolicyFeatures {
                 modes: Some(names(MemoryPolicyMode::ALL)),

@@ -28,8 +28,6 @@ pub(crate) struct Kit {
     pub envp: CStrings,
     /// The compiled filter.
     pub filter: Vec<SockFilter>,
-    /// Connection to `linux.seccomp.listenerPath`, and the metadata for it.
-    pub listener: Option<(OwnedFd, Option<String>)>,
     /// Listening socket by which another process starts the container.
     pub start: Option<OwnedFd>,
     /// The `tasks` files of its v1 cgroups.

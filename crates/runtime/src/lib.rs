@@ -26,6 +26,7 @@ mod mount_options;
 mod options;
 pub mod plan;
 mod record;
+mod resctrl;
 mod seccomp;
 mod spawn;
 mod start;

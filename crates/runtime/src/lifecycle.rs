@@ -126,6 +126,9 @@ pub fn delete(state_root: &Path, id: &str, force: bool) -> Result<()> {
         record.cgroup.kill_all()?;
     }
     record.cgroup.remove()?;
+    if let Some(group) = &record.resctrl {
+        group.remove()?;
+    }
     dir.remove()?;
     let state = record.state(Status::Stopped);
     for e in hooks::run_each(HookKind::Poststop, &record.poststop, &state) {

@@ -12,6 +12,8 @@ use hull_oci::runtime::{Hook, State, Status};
 use crate::cgroup::CgroupPaths;
 use crate::criu::Outside;
 use crate::error::Context;
+use crate::resctrl::Group;
+use crate::seccomp::Listener;
 use crate::{Error, Result};
 
 /// Longest name of a container.
@@ -50,8 +52,14 @@ pub struct Record {
     pub namespaces: u64,
     /// It has a PID namespace of its own: when init ends, all its processes do.
     pub own_pid_namespace: bool,
+    /// Its groups in resctrl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resctrl: Option<Group>,
     /// `SECCOMP_FILTER_FLAG_*` of the filter, if there is one.
     pub seccomp_flags: Option<u64>,
+    /// Who answers its notified calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) seccomp_listener: Option<Listener>,
     /// Its processes get session keyrings of their own.
     pub new_keyring: bool,
     /// Hooks after start.

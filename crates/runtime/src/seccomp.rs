@@ -1,9 +1,17 @@
-//! From the specification's filter to what init loads.
+//! From the specification's filter to what init loads, and its listener's descriptor to who answers it.
 
-use hull_oci::runtime::{Seccomp, SeccompAction};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use hull_oci::runtime::{ContainerProcessState, Seccomp, SeccompAction, State};
 use hull_security::seccomp::{Arch, compile, needs_listener};
+use hull_sys::clone::Child;
+use hull_sys::fdpass;
 use hull_sys::seccomp::{FLAG_NEW_LISTENER, SockFilter};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::PidfdGetfdFlags;
 
+use crate::error::Context;
 use crate::{Error, Result};
 
 /// `SECCOMP_FILTER_FLAG_TSYNC`: init has one thread, and it excludes the listener.
@@ -42,6 +50,72 @@ pub(crate) fn filter(profile: &Seccomp) -> Result<Option<Filter>> {
         instructions: instructions.collect(),
         flags: program.flags & !FLAG_TSYNC | if listens { FLAG_NEW_LISTENER } else { 0 },
     }))
+}
+
+/// Who answers notified calls.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Listener {
+    /// `linux.seccomp.listenerPath`.
+    path: PathBuf,
+    /// `linux.seccomp.listenerMetadata`.
+    metadata: Option<String>,
+}
+
+impl Listener {
+    /// The listener of a profile, if its filter has one.
+    pub(crate) fn of(profile: Option<&Seccomp>, filter: Option<&Filter>) -> Option<Self> {
+        let profile =
+            profile.filter(|_| filter.is_some_and(|f| f.flags & FLAG_NEW_LISTENER != 0))?;
+        Some(Self {
+            path: profile.listener_path.as_ref()?.into(),
+            metadata: profile.listener_metadata.clone(),
+        })
+    }
+
+    /// Connects to it, before there is a process that would hang without it.
+    ///
+    /// # Errors
+    /// When nobody listens.
+    pub(crate) fn connect(&self) -> Result<OwnedFd> {
+        let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
+        let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)
+            .on("make", "socket")?;
+        let address = SocketAddrUnix::new(&self.path).on("name", &self.path)?;
+        rustix::net::connect(&socket, &address).on("connect to seccomp listener", &self.path)?;
+        Ok(socket)
+    }
+
+    /// Sends it the descriptor that is number `fd` in `process`: the process itself, under its filter, might
+    /// have to ask the listener whether it may.
+    ///
+    /// # Errors
+    /// When the descriptor cannot be fetched or sent.
+    pub(crate) fn hand_over(
+        &self,
+        socket: &OwnedFd,
+        process: &Child,
+        fd: i32,
+        state: State,
+    ) -> Result<()> {
+        let flags = PidfdGetfdFlags::empty();
+        let notify = rustix::process::pidfd_getfd(&process.pidfd, fd, flags).on(
+            "fetch seccomp listener of",
+            format!("process {}", process.pid),
+        )?;
+        let message = ContainerProcessState {
+            oci_version: state.oci_version.clone(),
+            fds: vec![ContainerProcessState::SECCOMP_FD.into()],
+            pid: process.pid,
+            metadata: self.metadata.clone(),
+            state,
+        };
+        let text = serde_json::to_vec(&message)
+            .map_err(std::io::Error::from)
+            .on("encode state for", &self.path)?;
+        fdpass::send(socket.as_fd(), &text, &[notify.as_fd()])
+            .on("send to seccomp listener", &self.path)?;
+        Ok(())
+    }
 }
 
 /// The compiler names the field itself, as this crate's error does.

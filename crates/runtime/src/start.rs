@@ -131,7 +131,7 @@ pub(crate) fn finish(socket: &OwnedFd, error: impl FnOnce(Fault) -> Error) -> Re
     match wire::receive(socket).on("receive from", "init")? {
         FromInit::Closed => Ok(()),
         FromInit::Error(fault) => Err(error(fault)),
-        FromInit::Ready | FromInit::Console(_) | FromInit::Hooks { .. } => {
+        FromInit::Ready | FromInit::Console(_) | FromInit::Listener(_) | FromInit::Hooks { .. } => {
             Err(Errno::PROTO).on("receive from", "init")
         }
     }

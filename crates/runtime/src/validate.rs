@@ -40,7 +40,13 @@ pub fn spec(spec: &Spec) -> Result<()> {
     check.names(spec);
     check.hooks(spec);
     let empty = Linux::default();
-    check.linux(spec.linux.as_ref().unwrap_or(&empty));
+    let linux = spec.linux.as_ref().unwrap_or(&empty);
+    check.linux(linux);
+    let mut namespaces = linux.namespaces.iter();
+    let new_user = namespaces.any(|n| n.kind == NamespaceType::User && n.path.is_none());
+    if let Some(process) = spec.process.as_ref().filter(|_| new_user) {
+        check.mapped_ids(process, linux);
+    }
     check.done()
 }
 
@@ -332,6 +338,13 @@ impl Checker {
         if let Some(resources) = &linux.resources {
             self.resources(resources);
         }
+        let class = linux
+            .intel_rdt
+            .as_ref()
+            .and_then(|rdt| rdt.clos_id.as_ref());
+        if let Some(reason) = class.and_then(|name| crate::resctrl::bad_name(name)) {
+            self.add("linux.intelRdt.closID", reason);
+        }
         if let Some(path) = &linux.cgroups_path {
             self.path("linux.cgroupsPath", path);
         }
@@ -386,6 +399,30 @@ impl Checker {
             let protects = !linux.masked_paths.is_empty() || !linux.readonly_paths.is_empty();
             if protects {
                 self.add("linux.maskedPaths", "needs a mount namespace");
+            }
+        }
+    }
+
+    /// Ids that a new user namespace does not map cannot be taken on: found out before there is one.
+    fn mapped_ids(&mut self, process: &Process, linux: &Linux) {
+        let holds = |maps: &[IdMapping], id: u32| {
+            // No map at all is told by itself.
+            maps.is_empty()
+                || maps
+                    .iter()
+                    .any(|m| id.checked_sub(m.container_id).is_some_and(|n| n < m.size))
+        };
+        let user = &process.user;
+        if !holds(&linux.uid_mappings, user.uid) {
+            self.add("process.user.uid", format!("{} is not mapped", user.uid));
+        }
+        if !holds(&linux.gid_mappings, user.gid) {
+            self.add("process.user.gid", format!("{} is not mapped", user.gid));
+        }
+        for (index, gid) in user.additional_gids.iter().enumerate() {
+            if !holds(&linux.gid_mappings, *gid) {
+                let field = format!("process.user.additionalGids[{index}]");
+                self.add(field, format!("{gid} is not mapped"));
             }
         }
     }

@@ -1,8 +1,11 @@
 //! What init and its caller say to each other: one datagram per message over a socket pair.
 //!
 //! Init to caller: `E` an error (step index, errno, path, detail), `H` run the host hooks of a step, `C` the
-//! terminal's master, `R` ready. Caller to init: `G` go on, with the pid that the caller sees. End of file
-//! without an error after `R` means that execve happened: the socket is close-on-exec.
+//! terminal's master, `N` the number of the seccomp listener's descriptor, `R` ready. Caller to init: `G` go on,
+//! with the pid that the caller sees. End of file without an error after `R` means that execve happened: the
+//! socket is close-on-exec.
+//!
+//! Where no descriptor crosses, init speaks by write(2) and listens by read(2): what every filter allows.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -26,6 +29,8 @@ pub(crate) enum FromInit {
     },
     /// The terminal's master.
     Console(OwnedFd),
+    /// Its seccomp listener is this descriptor of its own.
+    Listener(i32),
     /// Everything is prepared.
     Ready,
     /// The socket closed.
@@ -68,24 +73,47 @@ pub(crate) fn go(socket: BorrowedFd<'_>, pid: i32) -> Result<(), Errno> {
 /// `ECONNRESET` when the caller is gone.
 pub(crate) fn await_go(socket: BorrowedFd<'_>) -> Result<i32, Errno> {
     let mut buffer = [0; 16];
-    match fdpass::recv(socket, &mut buffer)? {
-        (5, _) if buffer[0] == b'G' => Ok(i32::from_ne_bytes([
+    let n = loop {
+        match rustix::io::read(socket, &mut buffer) {
+            Err(Errno::INTR) => {}
+            other => break other?,
+        }
+    };
+    match n {
+        5 if buffer[0] == b'G' => Ok(i32::from_ne_bytes([
             buffer[1], buffer[2], buffer[3], buffer[4],
         ])),
         _ => Err(Errno::CONNRESET),
     }
 }
 
-/// Sends a message of one letter, with a step index and descriptors.
-pub(crate) fn send(
-    socket: BorrowedFd<'_>,
-    letter: u8,
-    step: usize,
-    fds: &[BorrowedFd<'_>],
-) -> Result<(), Errno> {
+/// Sends a message of one letter with a number: a step's index, or nothing.
+pub(crate) fn send(socket: BorrowedFd<'_>, letter: u8, number: usize) -> Result<(), Errno> {
     let mut message = [letter, 0, 0];
-    message[1..].copy_from_slice(&(step as u16).to_ne_bytes());
-    fdpass::send(socket, &message, fds).map(|_| ())
+    message[1..].copy_from_slice(&(number as u16).to_ne_bytes());
+    write(socket, &message)
+}
+
+/// Sends the terminal's master.
+pub(crate) fn send_console(socket: BorrowedFd<'_>, master: BorrowedFd<'_>) -> Result<(), Errno> {
+    fdpass::send(socket, b"C", &[master]).map(|_| ())
+}
+
+/// Tells which of init's descriptors is its seccomp listener.
+pub(crate) fn send_listener(socket: BorrowedFd<'_>, fd: i32) -> Result<(), Errno> {
+    let mut message = [b'N', 0, 0, 0, 0];
+    message[1..].copy_from_slice(&fd.to_ne_bytes());
+    write(socket, &message)
+}
+
+/// One datagram. SIGPIPE is ignored, as in every Rust program, until just before execve.
+fn write(socket: BorrowedFd<'_>, message: &[u8]) -> Result<(), Errno> {
+    loop {
+        match rustix::io::write(socket, message) {
+            Err(Errno::INTR) => {}
+            other => return other.map(|_| ()),
+        }
+    }
 }
 
 /// Sends a failure.
@@ -97,7 +125,7 @@ pub(crate) fn send_fault(socket: BorrowedFd<'_>, fault: &Fault) -> Result<(), Er
     message.extend_from_slice(&(path.len() as u16).to_ne_bytes());
     message.extend_from_slice(path);
     message.extend_from_slice(clip(&fault.detail));
-    fdpass::send(socket, &message, &[]).map(|_| ())
+    write(socket, &message)
 }
 
 fn clip(text: &str) -> &[u8] {
@@ -130,6 +158,10 @@ pub(crate) fn receive(socket: impl AsFd) -> Result<FromInit, Errno> {
         Some(b'R') => Ok(FromInit::Ready),
         Some(b'H') => Ok(FromInit::Hooks { step: step()? }),
         Some(b'C') => Ok(FromInit::Console(fds.pop().ok_or(Errno::PROTO)?)),
+        Some(b'N') => match message {
+            [_, a, b, c, d] => Ok(FromInit::Listener(i32::from_ne_bytes([*a, *b, *c, *d]))),
+            _ => Err(Errno::PROTO),
+        },
         Some(b'E') => fault(step()?, message.get(3..).unwrap_or(&[])),
         Some(_) => Err(Errno::PROTO),
     }

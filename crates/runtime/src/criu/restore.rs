@@ -47,6 +47,12 @@ pub fn restore(mut options: RestoreOptions<'_>) -> Result<Restored> {
     let criu = Criu::find()?;
     let facts = HostFacts::probe()?;
     let prepared = create::prepare(create, &facts)?;
+    if prepared.cgroup.unit.is_some() {
+        return Err(Error::Unsupported {
+            field: "--systemd-cgroup".into(),
+            reason: "restore makes cgroups by itself only, not through systemd".into(),
+        });
+    }
     let directories = Directories::open(&options.criu, false)?;
     let streams = read_streams(options.criu.images)?;
     let mut undo = Undo::default();

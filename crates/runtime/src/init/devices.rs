@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use hull_oci::runtime::DeviceType;
-use hull_sys::{Errno, fdpass, mount, path, pty};
+use hull_sys::{Errno, mount, path, pty};
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, chownat, fstat, fstatfs, makedev, mknodat, openat, readlinkat,
     statat, symlinkat, unlinkat,
@@ -138,7 +138,7 @@ impl Init<'_> {
                 mount::clone_tree(pair.slave.as_fd(), Path::new(""), false).at("/dev/console")?;
             mount::attach_to(tree.as_fd(), target.as_fd()).at("/dev/console")?;
         }
-        fdpass::send(self.sync.as_fd(), b"C", &[pair.master.as_fd()])?;
+        crate::wire::send_console(self.sync.as_fd(), pair.master.as_fd())?;
         self.slave = Some(pair.slave);
         Ok(())
     }

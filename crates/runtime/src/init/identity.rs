@@ -22,7 +22,7 @@ impl Init<'_> {
             let path = "/proc/thread-self/attr/keycreate";
             std::fs::write(path, label)
                 .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
-                .at(path)?;
+                .at(label)?;
         }
         let name = CString::new(name).map_err(|_| Errno::INVAL)?;
         match keyring::join_session(&name) {

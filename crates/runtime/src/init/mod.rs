@@ -10,11 +10,11 @@ mod identity;
 mod program;
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use hull_oci::runtime::{HookKind, Status};
-use hull_sys::{Errno, clone, exec, fdpass, netdev, ns, process, sched, seccomp};
+use hull_sys::{Errno, clone, exec, netdev, ns, process, sched, seccomp};
 use rustix::fs::{Mode, OFlags, openat};
 
 use crate::hooks;
@@ -316,7 +316,7 @@ impl Init<'_> {
     }
 
     fn host_hooks(&mut self, index: usize) -> StepResult {
-        wire::send(self.sync.as_fd(), b'H', index, &[])?;
+        wire::send(self.sync.as_fd(), b'H', index)?;
         // The caller reports a failing hook itself and closes.
         wire::await_go(self.sync.as_fd())?;
         Ok(())
@@ -339,7 +339,7 @@ impl Init<'_> {
 
     /// Says that everything is ready, and waits: for the caller, or for a connection to the start socket.
     fn await_start(&mut self) -> StepResult {
-        wire::send(self.sync.as_fd(), b'R', 0, &[])?;
+        wire::send(self.sync.as_fd(), b'R', 0)?;
         if let Some(socket) = &self.kit.start {
             let connection = loop {
                 match rustix::net::accept_with(socket, rustix::net::SocketFlags::CLOEXEC) {
@@ -356,19 +356,10 @@ impl Init<'_> {
 
     fn seccomp(&self, flags: u64) -> StepResult {
         let notify = seccomp::set_filter(&self.kit.filter, flags)?;
-        if let (Some(notify), Some((socket, metadata))) = (notify, &self.kit.listener) {
-            let mut state = self.kit.state.clone();
-            state.pid = self.pid;
-            let message = hull_oci::runtime::ContainerProcessState {
-                oci_version: state.oci_version.clone(),
-                fds: vec![hull_oci::runtime::ContainerProcessState::SECCOMP_FD.into()],
-                pid: self.pid,
-                metadata: metadata.clone(),
-                state,
-            };
-            let text = serde_json::to_vec(&message).map_err(|_| Errno::INVAL)?;
-            fdpass::send(socket.as_fd(), &text, &[notify.as_fd()])
-                .at("linux.seccomp.listenerPath")?;
+        if let Some(notify) = notify {
+            // The caller fetches it and passes it on: sendmsg(2) may be one of the calls to be answered.
+            wire::send_listener(self.sync.as_fd(), notify.as_raw_fd())?;
+            wire::await_go(self.sync.as_fd())?;
         }
         Ok(())
     }

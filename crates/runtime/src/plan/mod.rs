@@ -251,13 +251,16 @@ impl Builder<'_> {
     fn root_source(&mut self) -> Option<RootSource> {
         if let [mount] = self.options.rootfs.as_slice() {
             let parsed = mount_options::parse(&mount.options);
+            let kind = mount.kind.clone().unwrap_or_default();
+            let mut options = mount.options.clone();
+            self.label(&kind, &mut options);
             return Some(if parsed.bind.is_some() {
                 RootSource::Directory(PathBuf::from(mount.source.as_deref().unwrap_or("")))
             } else {
                 RootSource::Filesystem {
-                    fstype: mount.kind.clone().unwrap_or_default(),
+                    fstype: kind,
                     source: mount.source.clone(),
-                    options: mount.options.clone(),
+                    options,
                 }
             });
         }

@@ -229,7 +229,7 @@ impl Builder<'_> {
     }
 
     /// SELinux: one context for all files of the mount. procfs, sysfs and mqueue take none.
-    fn label(&self, kind: &str, data: &mut Vec<String>) {
+    pub(super) fn label(&self, kind: &str, data: &mut Vec<String>) {
         let labelled = !matches!(kind, "proc" | "sysfs" | "mqueue" | "cgroup" | "cgroup2");
         if let (Some(label), true, true) = (&self.linux.mount_label, self.facts.selinux, labelled) {
             data.push(format!("context={label}"));

@@ -171,6 +171,12 @@ impl Builder<'_> {
         self.steps
             .push(Step::CloseOnExec(3 + self.options.preserve_fds));
         let created = self.spec.process.is_some();
+        let flags = self.options.seccomp_flags.unwrap_or(0);
+        // Whoever passes the listener's descriptor on may be gone after start.
+        let early = created && flags & hull_sys::seccomp::FLAG_NEW_LISTENER != 0;
+        if early {
+            self.last_steps(process);
+        }
         if created {
             self.steps.push(Step::AwaitStart);
         }
@@ -196,9 +202,13 @@ impl Builder<'_> {
                 Err(reason) => self.problem("process.execCPUAffinity.final", reason),
             }
         }
-        self.last_steps(process);
+        if !early {
+            self.last_steps(process);
+        }
+        self.steps.push(Step::Exec);
     }
 
+    /// What the program runs under.
     fn last_steps(&mut self, process: &Process) {
         if process.no_new_privileges {
             self.steps.push(Step::NoNewPrivileges);
@@ -229,7 +239,6 @@ impl Builder<'_> {
             self.steps.extend(seccomp);
             self.steps.push(capabilities);
         }
-        self.steps.push(Step::Exec);
     }
 }
 

@@ -108,6 +108,44 @@ fn a_shared_root_stays_off_the_host() {
     assert!(!left.contains(&rt.root.name()), "{left}");
 }
 
+/// Nobody answers, and nothing hangs: no call of init's that could be notified stands between the filter and the hand-over, of the
+/// container's process and of an exec's.
+#[test]
+fn a_notified_sendmsg_does_not_hang_create_or_exec() {
+    let Some(rt) = Runtime::new() else { return };
+    let path = rt.root.join("listener");
+    let listener = UnixListener::bind(&path).unwrap();
+    for no_new_privileges in [true, false] {
+        let name = format!("sendmsg{no_new_privileges}");
+        let mut bundle = rt.bundle(&name, &["sleep", "1000"]);
+        bundle.edit(|spec| {
+            spec["process"]["noNewPrivileges"] = json!(no_new_privileges);
+            spec["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": path,
+                "syscalls": [{"names": ["sendmsg", "sendto", "sendmmsg"], "action": "SCMP_ACT_NOTIFY"}]});
+        });
+        let (id, bundle_path) = (rt.id(&name), bundle.path().to_str().unwrap().to_owned());
+        rt.call(&["create", "--bundle", &bundle_path, &id]).ok();
+        let given = || {
+            let (socket, _) = listener.accept().unwrap();
+            let mut text = [0; 8192];
+            let (n, fds) = hull_sys::fdpass::recv(socket.as_fd(), &mut text).unwrap();
+            let message: Value = serde_json::from_slice(&text[..n]).unwrap();
+            assert_eq!(fds.len(), 1);
+            (message, fds)
+        };
+        let (message, _fd) = given();
+        assert_eq!(message["state"]["status"], "creating");
+        assert_eq!(message["pid"], message["state"]["pid"]);
+        rt.call(&["start", &id]).ok();
+        assert_eq!(rt.call(&["exec", &id, "echo", "done"]).ok(), "done");
+        let (exec, _fd) = given();
+        assert_eq!(exec["state"]["status"], "running");
+        assert_eq!(exec["state"]["id"], json!(id));
+        assert_ne!(exec["pid"], exec["state"]["pid"]);
+        rt.call(&["delete", "--force", &id]).ok();
+    }
+}
+
 #[test]
 fn the_seccomp_listener_gets_the_descriptor() {
     let Some(rt) = Runtime::new() else { return };
@@ -152,9 +190,9 @@ fn sockets_are_passed_on_and_the_pidfd_handed_out() {
     );
     let (id, bundle_path) = (rt.id("fds"), bundle.path().to_str().unwrap().to_owned());
     let socket = path.to_str().unwrap();
-    // The shell gives descriptor 3 to the runtime.
+    // The shell gives descriptor 3 to the runtime, and nothing that another test left open while this one forked.
     let create = format!(
-        "exec 3</dev/null; LISTEN_FDS=1 exec '{}' --root '{}' create --pidfd-socket '{socket}' --bundle '{bundle_path}' '{id}'",
+        "exec 3</dev/null 4<&- 5<&- 6<&- 7<&- 8<&- 9<&-; LISTEN_FDS=1 exec '{}' --root '{}' create --pidfd-socket '{socket}' --bundle '{bundle_path}' '{id}'",
         Runtime::program().display(),
         rt.root.join("state").display(),
     );

@@ -220,3 +220,116 @@ fn rootless_with_one_id() {
         output.stderr
     );
 }
+
+/// Ranges of ids through newuidmap(1), and an overlay of the user's own. The user is made up in a mount namespace of the test's.
+#[test]
+fn rootless_with_ranges() {
+    let Some(rt) = Runtime::new() else { return };
+    for program in ["newuidmap", "setpriv", "unshare"] {
+        if hull_testkit::skips::program(program).is_none() {
+            return hull_testkit::skip!("{program} is not installed");
+        }
+    }
+    open_to_all(&rt);
+    let mut bundle = rt.bundle("ranges", &["sleep", "1000"]);
+    let state = rt.root.folder("ranges-state");
+    let layers = ["lower", "upper", "work"].map(|name| rt.root.folder(name));
+    std::fs::write(layers[0].join("f"), "below").unwrap();
+    bundle.edit(|spec| {
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.push(json!({"type": "user"}));
+        for (field, own) in [("uidMappings", 4321), ("gidMappings", 4322)] {
+            spec["linux"][field] = json!([{"containerID": 0, "hostID": own, "size": 1},
+                {"containerID": 1, "hostID": 300_000, "size": 65_535}]);
+        }
+        spec["linux"]["cgroupsPath"] = Value::Null;
+        let [lower, upper, work] = layers.each_ref().map(|path| path.display().to_string());
+        spec["mounts"].as_array_mut().unwrap().push(json!({"destination": "/over", "type": "overlay",
+            "source": "overlay", "options": [format!("lowerdir={lower}"), format!("upperdir={upper}"),
+            format!("workdir={work}"), "userxattr"]}));
+    });
+    for path in layers.iter().chain([&state, &bundle.path().to_owned()]) {
+        let mut chown = Command::new("chown");
+        let chown = chown.args(["-R", "4321:4322"]).arg(path).status().unwrap();
+        assert!(chown.success());
+    }
+    let files = [
+        (
+            "passwd",
+            "root:x:0:0::/:/bin/sh\nhrt:x:4321:4322::/:/bin/sh\n",
+        ),
+        ("group", "root:x:0:\nhrt:x:4322:\n"),
+        ("subuid", "hrt:300000:65536\n"),
+        ("subgid", "hrt:300000:65536\n"),
+    ];
+    let etc = rt.root.folder("etc");
+    for (name, text) in files {
+        std::fs::write(etc.join(name), text).unwrap();
+    }
+    let script = "set -e
+        for name in passwd group subuid subgid; do
+            [ -e /etc/$name ] || : > /etc/$name
+            mount --bind $ETC/$name /etc/$name
+        done
+        as() { setpriv --reuid=4321 --regid=4322 --clear-groups \"$@\"; }
+        R=\"as $RUNTIME --root $STATE\"
+        $R create --bundle $BUNDLE ranges
+        $R start ranges
+        $R exec ranges sh -c 'id -u; tr -s \" \" < /proc/self/uid_map; tr -s \" \" < /proc/self/gid_map'
+        $R exec --user 1000:1000 ranges sh -c 'id -u; id -g; id > /tmp/by-another && stat -c %u:%g /tmp/by-another'
+        $R exec ranges sh -c 'cat /over/f; echo; rm /over/f; mkdir /over/d; chown 5:5 /over/d; ls /over; stat -c %u:%g /over/d'
+        $R exec --cap CAP_CHOWN ranges stat -c %g /dev/pts/ptmx
+        $R kill ranges KILL
+        $R delete --force ranges
+        $R state ranges && exit 9
+        exit 0";
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--propagation=private", "/bin/sh", "-c", script])
+        .env("ETC", &etc)
+        .env("RUNTIME", Runtime::program())
+        .env("STATE", &state)
+        .env("BUNDLE", bundle.path())
+        .current_dir("/");
+    std::fs::create_dir_all(bundle.rootfs("/tmp")).unwrap();
+    let mode = std::fs::Permissions::from_mode(0o1777);
+    std::fs::set_permissions(bundle.rootfs("/tmp"), mode).unwrap();
+    let output = run(&mut command, std::time::Duration::from_secs(60)).unwrap();
+    assert_eq!(
+        output.ok(),
+        "0\n 0 4321 1\n 1 300000 65535\n 0 4322 1\n 1 300000 65535\n\
+         1000\n1000\n1000:1000\nbelow\nd\n5:5\n0",
+        "{}",
+        output.stderr
+    );
+    use std::os::unix::fs::MetadataExt;
+    // Its ids on the disk, and a whiteout that needed no privilege.
+    assert_eq!(
+        std::fs::metadata(layers[1].join("d")).unwrap().uid(),
+        300_004
+    );
+    assert!(std::fs::symlink_metadata(layers[1].join("f")).is_ok());
+}
+
+/// A user, a group and a further group that the map does not have: refused with the field, and nothing is made.
+#[test]
+fn ids_out_of_the_map_are_refused() {
+    let Some(rt) = Runtime::new() else { return };
+    open_to_all(&rt);
+    for (field, user) in [
+        ("process.user.uid", json!({"uid": 70_000, "gid": 0})),
+        ("process.user.gid", json!({"uid": 0, "gid": 70_000})),
+        (
+            "process.user.additionalGids",
+            json!({"uid": 0, "gid": 0, "additionalGids": [70_000]}),
+        ),
+    ] {
+        let name = field.rsplit('.').next().unwrap().to_lowercase();
+        let output = rt.script(&name, "true", |spec| {
+            mapped(spec);
+            spec["process"]["user"] = user;
+        });
+        assert_eq!(output.code(), 1, "{field}");
+        assert!(output.stderr.contains(field), "{field}: {}", output.stderr);
+    }
+}

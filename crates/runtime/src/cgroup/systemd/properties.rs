@@ -282,7 +282,8 @@ mod tests {
             IOAccounting=Bool(true)
             TasksAccounting=Bool(true)
             DefaultDependencies=Bool(false)
-        "#]].assert_eq(&show(&of_unit(&unit, 42, Mode::V2)));
+        "#]]
+        .assert_eq(&show(&of_unit(&unit, 42, Mode::V2)));
     }
 
     #[test]
@@ -293,7 +294,10 @@ mod tests {
             "pids": {"limit": -1},
             "unified": {"memory.high": "700", "memory.min": "5M", "cpu.max": "max 50000", "io.max": "8:0 rbps=1"},
         });
-        check(Mode::V2, json, &expect![[r#"
+        check(
+            Mode::V2,
+            json,
+            &expect![[r#"
             MemoryMax=U64(1000)
             MemoryLow=U64(500)
             MemorySwapMax=U64(2000)
@@ -306,7 +310,8 @@ mod tests {
             CPUQuotaPeriodUSec=U64(50000)
             CPUQuotaPerSecUSec=U64(18446744073709551615)
             MemoryHigh=U64(700)
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -317,13 +322,17 @@ mod tests {
             "blockIO": {"weight": 300},
             "pids": {"limit": 7},
         });
-        check(Mode::V1, json, &expect![[r#"
+        check(
+            Mode::V1,
+            json,
+            &expect![[r#"
             MemoryLimit=U64(1000)
             BlockIOWeight=U64(300)
             CPUShares=U64(512)
             CPUQuotaPerSecUSec=U64(18446744073709551615)
             TasksMax=U64(7)
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -333,16 +342,24 @@ mod tests {
             {"allow": true, "type": "b", "major": 8, "access": "r"},
             {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw"},
         ]});
-        check(Mode::V2, json, &expect![[r#"
+        check(
+            Mode::V2,
+            json,
+            &expect![[r#"
             DevicePolicy=Str("strict")
             DeviceAllow=Array("(ss)", [])
             DeviceAllow=Array("(ss)", [Struct([Str("block-8"), Str("r")]), Struct([Str("/dev/char/10:229"), Str("rw")]), Struct([Str("char-*"), Str("m")]), Struct([Str("block-*"), Str("m")]), Struct([Str("/dev/char/1:3"), Str("rwm")]), Struct([Str("/dev/char/1:8"), Str("rwm")]), Struct([Str("/dev/char/1:7"), Str("rwm")]), Struct([Str("/dev/char/5:0"), Str("rwm")]), Struct([Str("/dev/char/1:5"), Str("rwm")]), Struct([Str("/dev/char/1:9"), Str("rwm")]), Struct([Str("char-136"), Str("rwm")]), Struct([Str("/dev/char/5:2"), Str("rwm")])])
-        "#]]);
+        "#]],
+        );
         let all = serde_json::json!({"devices": [{"allow": true, "access": "rwm"}]});
-        check(Mode::V2, all, &expect![[r#"
+        check(
+            Mode::V2,
+            all,
+            &expect![[r#"
             DevicePolicy=Str("auto")
             DeviceAllow=Array("(ss)", [])
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
