@@ -38,6 +38,8 @@ const NEEDS: &[apt::Need] = &[
     need("dmsetup", "dmsetup"),
     need("qemu-system-x86_64", "qemu-system-x86"),
     need("apparmor_parser", "apparmor"),
+    need("secilc", "secilc"),
+    need("mmdebstrap", "mmdebstrap"),
     need("curl", "curl"),
     need("dig", "bind9-dnsutils"),
     need("socat", "socat"),

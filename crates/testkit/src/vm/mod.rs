@@ -19,9 +19,10 @@ mod initramfs;
 mod kernel;
 mod system;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -193,7 +194,12 @@ impl Vm {
             .with_context(|| format!("look at {}", host.display()))?
             .is_dir();
         let done = if folder {
-            self.files.append_dir_all(guest, host)
+            append_tree(
+                &mut self.files,
+                Path::new(guest),
+                host,
+                &mut BTreeMap::new(),
+            )
         } else {
             self.files.append_path_with_name(host, guest)
         };
@@ -272,7 +278,11 @@ impl Vm {
         .arg(&self.kernel.initramfs)
         .args([
             "-append",
-            &format!("console=ttyS0 panic=-1 quiet {}", self.arguments.join(" ")),
+            // On a loaded host an emulated timer may look broken to the kernel's check, which then panics.
+            &format!(
+                "console=ttyS0 panic=-1 quiet no_timer_check {}",
+                self.arguments.join(" ")
+            ),
         ])
         .args([
             "-serial",
@@ -311,6 +321,39 @@ impl Vm {
             console,
         })
     }
+}
+
+/// A directory with everything in it. Files with several names stay one: busybox's hundred names would fill the guest's memory.
+fn append_tree(
+    files: &mut tar::Builder<fs::File>,
+    guest: &Path,
+    host: &Path,
+    seen: &mut BTreeMap<(u64, u64), PathBuf>,
+) -> io::Result<()> {
+    files.append_dir(guest, host)?;
+    for entry in fs::read_dir(host)? {
+        let entry = entry?;
+        let (inner, path) = (guest.join(entry.file_name()), entry.path());
+        let metadata = entry.metadata()?;
+        if metadata.is_dir() {
+            append_tree(files, &inner, &path, seen)?;
+            continue;
+        }
+        if metadata.is_file() && metadata.nlink() > 1 {
+            let key = (metadata.dev(), metadata.ino());
+            if let Some(first) = seen.get(&key) {
+                let mut header = tar::Header::new_gnu();
+                header.set_entry_type(tar::EntryType::Link);
+                header.set_mode(metadata.mode());
+                header.set_size(0);
+                files.append_link(&mut header, &inner, first)?;
+                continue;
+            }
+            seen.insert(key, inner.clone());
+        }
+        files.append_path_with_name(&path, &inner)?;
+    }
+    Ok(())
 }
 
 /// Reads the lines that init wrote: `begin <name>`, output with a `|` in front, `end <code>`.

@@ -215,3 +215,68 @@ fn a_nested_path() {
             .unwrap_or_else(|error| panic!("remove {}: {error}", folder.display()));
     }
 }
+
+/// Where the host has huge pages and their control group.
+#[test]
+fn huge_pages() {
+    let sizes = std::fs::read_dir("/sys/kernel/mm/hugepages").into_iter();
+    let has_2m = sizes
+        .flatten()
+        .flatten()
+        .any(|entry| entry.file_name() == "hugepages-2048kB");
+    cannot!(!has_2m, "this kernel has no huge pages of 2 MiB");
+    let controlled = if cgroup_v2() {
+        std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
+            .is_ok_and(|list| list.contains("hugetlb"))
+    } else {
+        std::path::Path::new("/sys/fs/cgroup/hugetlb").is_dir()
+    };
+    cannot!(!controlled, "no control group of huge pages is mounted");
+    let case = with(json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}]}));
+    case.up();
+    let limit = |v1, v2| cgroup_file(&case, v1, v2);
+    assert_eq!(
+        limit("hugetlb/hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.max"),
+        "4194304"
+    );
+}
+
+/// No machine of ours has an RDMA device; that it is missing is the error, and nothing is left of the attempt.
+#[test]
+fn a_device_for_remote_memory_that_is_not_there() {
+    cannot!(
+        is(&[Flavor::Runc]) && !cgroup_v2(),
+        "runc passes over rdma where the control group is missing"
+    );
+    cannot!(is(&[Flavor::Crun]), "crun passes over rdma");
+    let case = with(json!({"rdma": {"nosuch0": {"hcaHandles": 2, "hcaObjects": 100}}}));
+    let output = case.try_create();
+    assert_ne!(output.code(), 0);
+    if is(&[Flavor::Hull]) {
+        assert!(
+            output.stderr.contains("linux.resources.rdma"),
+            "{}",
+            output.stderr
+        );
+    }
+}
+
+/// Network classes and priorities are version 1's: set where it is mounted, and refused by name elsewhere.
+#[test]
+fn network_classes() {
+    let mounted = std::path::Path::new("/sys/fs/cgroup/net_cls").is_dir();
+    cannot!(!mounted && !is(&[Flavor::Hull]), "no net_cls control group");
+    let case = with(json!({"network": {"classID": 1_048_577}}));
+    if mounted {
+        case.up();
+        assert_eq!(cgroup_file(&case, "net_cls/net_cls.classid", ""), "1048577");
+    } else {
+        let output = case.try_create();
+        assert_ne!(output.code(), 0);
+        assert!(
+            output.stderr.contains("linux.resources.network.classID"),
+            "{}",
+            output.stderr
+        );
+    }
+}

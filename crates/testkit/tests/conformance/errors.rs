@@ -236,3 +236,25 @@ fn errors_are_logged_where_asked() {
         "{text}"
     );
 }
+
+/// Without resctrl a class of service cannot be: said with the field, not passed over.
+#[test]
+fn intel_rdt_without_resctrl() {
+    cannot!(
+        !is(&[Flavor::Hull]),
+        "runc and crun pass over intelRdt or fail in their own words"
+    );
+    cannot!(
+        std::path::Path::new("/sys/fs/resctrl/schemata").exists(),
+        "this machine has resctrl"
+    );
+    let said = refused_with(|spec| {
+        spec["linux"]["intelRdt"] = json!({"closID": "gold", "schemata": ["L3:0=f"]})
+    });
+    assert!(
+        said.contains("linux.intelRdt: resctrl is not mounted"),
+        "{said}"
+    );
+    let said = refused_with(|spec| spec["linux"]["intelRdt"] = json!({"closID": "../gold"}));
+    assert!(said.contains("linux.intelRdt.closID"), "{said}");
+}

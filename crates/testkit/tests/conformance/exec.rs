@@ -185,3 +185,23 @@ fn the_container_ends_with_its_first_process() {
         "a process survived its pid namespace"
     );
 }
+
+/// The processors of an exec: one set while it is made, another for its program.
+#[test]
+fn exec_on_chosen_processors() {
+    cannot!(
+        is(&[Flavor::Runc, Flavor::Crun]),
+        "Debian 12's runc and crun are older than execCPUAffinity"
+    );
+    cannot!(
+        std::thread::available_parallelism().is_ok_and(|n| n.get() < 2),
+        "this machine has one processor"
+    );
+    let case = Case::idle();
+    case.up();
+    let process = serde_json::json!({"args": ["grep", "Cpus_allowed_list", "/proc/self/status"], "cwd": "/",
+        "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}, "execCPUAffinity": {"initial": "0", "final": "1"}});
+    let file = case.root.file("affinity.json", process.to_string());
+    let output = case.exec(&["--process", &file.to_string_lossy()], &[]);
+    assert_eq!(output.ok().trim(), "Cpus_allowed_list:\t1");
+}

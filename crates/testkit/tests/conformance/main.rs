@@ -19,6 +19,7 @@ mod mounts;
 mod namespaces;
 mod process;
 mod security;
+mod selinux;
 mod subject;
 mod systemd;
 mod terminal;
