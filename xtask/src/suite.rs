@@ -21,6 +21,7 @@ const NEEDS: &[apt::Need] = &[
     need("runc", "runc"),
     need("crun", "crun"),
     need("skopeo", "skopeo"),
+    need("strace", "strace"),
     need("podman", "podman"),
     need("containerd", "containerd"),
     need("depmod", "kmod"),

@@ -4,7 +4,7 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufReader, Cursor, Read, Write};
+use std::io::{Cursor, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,7 +12,6 @@ use common::server::{Answer, Served, Server};
 use common::{Store, reference};
 use hull_image::{LoadOptions, ProgressSink, PullOptions, PushOptions};
 use hull_store::layer::decompress_detect;
-use hull_store::layer::tar::{Entry, Reader};
 use hull_testkit::image::{Image as Fixture, Tar, digest};
 use hull_testkit::registry::{Registry, RegistryOptions};
 use proptest::prelude::*;
@@ -266,22 +265,7 @@ fn layout(fixture: &Fixture) -> Vec<u8> {
 
 /// The archive holds every blob that it names, and the layers are those of the image.
 fn check_archive(archive: &[u8], fixture: &Fixture) {
-    let mut files = BTreeMap::new();
-    let mut reader = Reader::new(BufReader::new(archive));
-    let mut entry = Entry::default();
-    while reader.next(&mut entry).unwrap() {
-        let mut bytes = Vec::new();
-        loop {
-            let chunk = reader.chunk().unwrap();
-            if chunk.is_empty() {
-                break;
-            }
-            let count = chunk.len();
-            bytes.extend_from_slice(chunk);
-            reader.consume(count);
-        }
-        files.insert(String::from_utf8(entry.path.clone()).unwrap(), bytes);
-    }
+    let files = common::check_blobs(archive);
     let list: serde_json::Value = serde_json::from_slice(&files["manifest.json"]).unwrap();
     assert_eq!(
         files[list[0]["Config"].as_str().unwrap()],
@@ -295,21 +279,6 @@ fn check_archive(archive: &[u8], fixture: &Fixture) {
         let (_, mut reader) = decompress_detect(packed).unwrap();
         reader.read_to_end(&mut plain).unwrap();
         assert_eq!(&plain, expected);
-    }
-    let index: serde_json::Value = serde_json::from_slice(&files["index.json"]).unwrap();
-    let blob = |descriptor: &serde_json::Value| {
-        let name = descriptor["digest"].as_str().unwrap();
-        let bytes = &files[&format!("blobs/{}", name.replace(':', "/"))];
-        assert_eq!(digest(bytes), name);
-        assert_eq!(bytes.len() as u64, descriptor["size"].as_u64().unwrap());
-        bytes.clone()
-    };
-    for entry in index["manifests"].as_array().unwrap() {
-        let manifest: serde_json::Value = serde_json::from_slice(&blob(entry)).unwrap();
-        blob(&manifest["config"]);
-        for layer in manifest["layers"].as_array().unwrap() {
-            blob(layer);
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod server;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use hull_image::{Image, Images, ImagesOptions, Progress, ProgressSink, RegistryC
 use hull_oci::Reference;
 use hull_state::Db;
 use hull_store::content::Content;
+use hull_store::layer::tar::{Entry, Reader};
 use hull_store::snapshot;
 use hull_testkit::TempRoot;
 
@@ -114,6 +116,18 @@ impl Store {
     }
 }
 
+/// The service on a root that somebody else looks after.
+pub fn open(root: &Path, registries: RegistryConfig) -> (Images, Arc<dyn snapshot::Snapshotter>) {
+    let db = Db::open(root.join("state.db")).unwrap();
+    let content = Content::open(root.join("blobs")).unwrap();
+    let snapshots = snapshot::open(None, &[], &root.join("snapshots"), db.clone()).unwrap();
+    let options = ImagesOptions {
+        registries,
+        ..ImagesOptions::new(db, content, snapshots.clone())
+    };
+    (Images::new(options).unwrap(), snapshots)
+}
+
 pub fn reference(text: &str) -> Reference {
     Reference::parse_normalized(text).unwrap()
 }
@@ -148,4 +162,40 @@ pub fn words(lines: &[Progress]) -> Vec<String> {
 
 pub fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
+}
+
+/// The files of a saved archive; its index, and every manifest and blob below, are in it and have their digests.
+pub fn check_blobs(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut reader = Reader::new(std::io::BufReader::new(archive));
+    let mut entry = Entry::default();
+    while reader.next(&mut entry).unwrap() {
+        let mut bytes = Vec::new();
+        loop {
+            let chunk = reader.chunk().unwrap();
+            if chunk.is_empty() {
+                break;
+            }
+            let count = chunk.len();
+            bytes.extend_from_slice(chunk);
+            reader.consume(count);
+        }
+        files.insert(String::from_utf8(entry.path.clone()).unwrap(), bytes);
+    }
+    let index: serde_json::Value = serde_json::from_slice(&files["index.json"]).unwrap();
+    let blob = |descriptor: &serde_json::Value| {
+        let name = descriptor["digest"].as_str().unwrap();
+        let bytes = &files[&format!("blobs/{}", name.replace(':', "/"))];
+        assert_eq!(hull_testkit::image::digest(bytes), name);
+        assert_eq!(bytes.len() as u64, descriptor["size"].as_u64().unwrap());
+        bytes.clone()
+    };
+    for entry in index["manifests"].as_array().unwrap() {
+        let manifest: serde_json::Value = serde_json::from_slice(&blob(entry)).unwrap();
+        blob(&manifest["config"]);
+        for layer in manifest["layers"].as_array().unwrap() {
+            blob(layer);
+        }
+    }
+    files
 }
