@@ -1,4 +1,4 @@
-//! `hull init -- program args..`: the first process of a container that asked for one (`--init`). It forwards signals to the
+//! `docker-init -- program args..`: the first process of a container that asked for one (`--init`). It forwards signals to the
 //! program, reaps orphans, and ends as the program ended; nothing else.
 
 use std::ffi::CString;
@@ -25,13 +25,13 @@ pub fn main(args: &[String]) -> i32 {
         _ => args,
     };
     if program.is_empty() {
-        eprintln!("hull init: a program is needed: hull init -- PROGRAM [ARG...]");
+        eprintln!("docker-init: a program is needed: docker-init -- PROGRAM [ARG...]");
         return 125;
     }
     match run(program) {
         Ok(code) => code,
         Err(errno) => {
-            eprintln!("hull init: {errno}");
+            eprintln!("docker-init: {errno}");
             125
         }
     }
@@ -108,7 +108,7 @@ fn start(candidates: &[CString], argv: &CStrings, environment: &CStrings, mask: 
         }
     }
     eprintln!(
-        "hull init: exec {}: {worst}",
+        "docker-init: exec {}: {worst}",
         argv.as_slice()[0].to_string_lossy()
     );
     if worst == Errno::NOENT { 127 } else { 126 }

@@ -28,6 +28,7 @@ fn dispatch(mut args: Vec<OsString>) -> i32 {
             args.remove(1);
             hull_runtime::cli_main(args)
         }
+        ("docker-init", _) => texts(&args[1..], init::main),
         ("dockerd", _) => texts(&args[1..], |args| {
             hull_daemon::main(args, Personality::Dockerd)
         }),
@@ -36,7 +37,6 @@ fn dispatch(mut args: Vec<OsString>) -> i32 {
         }),
         (_, Some("shim")) => hull_shim::main(&args[2..]),
         (_, Some("registry")) => hull_registry::main(args.split_off(2)),
-        (_, Some("init")) => texts(&args[2..], init::main),
         _ => texts(args.get(1..).unwrap_or_default(), |args| {
             hull_cli::main(&name, args)
         }),

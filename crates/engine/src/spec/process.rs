@@ -11,7 +11,8 @@ use crate::record::ContainerRecord;
 /// Docker's `system.DefaultPathEnv`.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Where the init program is seen inside.
+/// Where the init program is seen inside. Called so, this program is an init; one that the user gave (`--init-path`) takes the same
+/// arguments, as tini does.
 pub(super) const INIT_PATH: &str = "/sbin/docker-init";
 
 pub(super) fn build(inputs: &Inputs<'_>) -> Result<Process> {
@@ -21,7 +22,7 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Result<Process> {
         .chain(record.args.iter().cloned())
         .collect();
     if inputs.init.is_some() {
-        args.splice(0..0, [INIT_PATH, "init", "--"].map(str::to_owned));
+        args.splice(0..0, [INIT_PATH, "--"].map(str::to_owned));
     }
     let [height, width] = record.host.console_size;
     let console = ConsoleSize {

@@ -211,7 +211,7 @@ fn mounts_limits_and_a_user() {
             });
         },
         expect![[r#"
-            args ["/sbin/docker-init", "init", "--", "nginx", "-g", "daemon off;"]
+            args ["/sbin/docker-init", "--", "nginx", "-g", "daemon off;"]
             env ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME=box", "TERM=xterm", "A=1", "HOME=/srv"]
             cwd /
             user 33:34 [34, 50]

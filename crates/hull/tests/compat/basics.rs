@@ -194,10 +194,11 @@ fn init_reaps_and_forwards() {
         BUSYBOX,
         "sh",
         "-c",
-        "echo $$; readlink /proc/1/exe || true",
+        "echo $$; tr '\\0' ' ' < /proc/1/cmdline",
     ]);
-    let first = output.lines().next().unwrap_or_default();
-    assert_ne!(first, "1", "the program is not the first process: {output}");
+    let (pid, init) = output.split_once('\n').unwrap_or_default();
+    assert_ne!(pid, "1", "the program is not the first process: {output}");
+    assert!(init.starts_with("/sbin/docker-init -- sh -c "), "{init}");
     assert_eq!(
         engine
             .run(&["run", "--rm", "--init", BUSYBOX, "sh", "-c", "exit 9"])
