@@ -229,6 +229,8 @@ pub struct Image {
     pub layers: Vec<Vec<u8>>,
     /// `config` of the image configuration (`Cmd`, `Env`, ...).
     pub config: Value,
+    /// As the image's configuration names it.
+    pub architecture: String,
 }
 
 /// The bytes that name an image: blobs by their content.
@@ -246,6 +248,7 @@ impl Image {
             reference: reference.to_owned(),
             layers: Vec::new(),
             config: json!({}),
+            architecture: "amd64".to_owned(),
         }
     }
 
@@ -298,6 +301,12 @@ impl Image {
         self
     }
 
+    /// Says that it is for another processor than amd64.
+    pub fn architecture(mut self, name: &str) -> Image {
+        name.clone_into(&mut self.architecture);
+        self
+    }
+
     /// The image's configuration as it is stored; its digest is the image id.
     pub fn config_bytes(&self) -> Vec<u8> {
         let history: Vec<Value> = (0..self.layers.len())
@@ -306,7 +315,7 @@ impl Image {
         let diff_ids: Vec<String> = self.layers.iter().map(|layer| digest(layer)).collect();
         let config = json!({
             "created": CREATED,
-            "architecture": "amd64",
+            "architecture": self.architecture,
             "os": "linux",
             "config": self.config,
             "rootfs": {"type": "layers", "diff_ids": diff_ids},

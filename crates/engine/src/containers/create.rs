@@ -158,9 +158,9 @@ fn make(
             config.image
         )));
     }
-    check_platform(&image, platform, &config.image)?;
-    merge_image(&mut config, &image);
     let mut warnings = Vec::new();
+    check_platform(&image, platform, &config.image, &mut warnings)?;
+    merge_image(&mut config, &image);
     fill_host(world, &mut host_config, &mut warnings)?;
     validate::config(&config, &host_config)?;
     validate::host_config(&host_config)?;
@@ -308,11 +308,24 @@ fn insert(world: &World, record: &mut ContainerRecord, name: Option<String>) -> 
     Err(Error::internal("no free name was found for the container"))
 }
 
-fn check_platform(image: &Image, wanted: Option<&str>, reference: &str) -> Result<()> {
-    let Some(wanted) = wanted else { return Ok(()) };
+fn check_platform(
+    image: &Image,
+    wanted: Option<&str>,
+    reference: &str,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    let own = image.config.platform();
+    let Some(wanted) = wanted else {
+        let host = hull_oci::Platform::host();
+        if !own.matches(&host) {
+            warnings.push(format!(
+                "The requested image's platform ({own}) does not match the detected host platform ({host}) and no specific platform was requested"
+            ));
+        }
+        return Ok(());
+    };
     let platform =
         hull_oci::Platform::parse(wanted).map_err(|error| Error::invalid(error.to_string()))?;
-    let own = image.config.platform();
     if own.matches(&platform) {
         return Ok(());
     }

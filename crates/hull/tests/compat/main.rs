@@ -11,6 +11,7 @@ mod checkpoints;
 mod engine;
 mod exec_and_attach;
 mod flags;
+mod flags_of_the_client;
 mod images;
 mod lifecycle;
 mod limits;
