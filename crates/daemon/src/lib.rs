@@ -9,6 +9,7 @@ mod listen;
 mod lock;
 mod log;
 pub mod metrics;
+mod remap;
 mod routes;
 mod run;
 mod setup;

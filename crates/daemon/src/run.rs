@@ -42,13 +42,14 @@ pub(crate) fn run(args: &[String], personality: Personality) -> Result<()> {
         );
         return Ok(());
     }
-    let config = Config::load(&flags, personality)?;
-    let engine_options = setup::engine_options(&config)?;
+    let mut config = Config::load(&flags, personality)?;
+    let mut engine_options = setup::engine_options(&config)?;
     if flags.validate {
         eprintln!("configuration OK");
         return Ok(());
     }
     let level = log::start(&config)?;
+    setup::user_namespace(&mut config, &mut engine_options)?;
     setup::directories(&config)?;
     let _pidfile = Lock::pidfile(&config.pidfile)?;
     let _root = Lock::exclusive(&format!("{}/daemon.lock", config.data_root))?;

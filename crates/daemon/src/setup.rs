@@ -8,7 +8,6 @@ use hull_engine::EngineOptions;
 use hull_engine::failpoint::Failpoints;
 use hull_network::Firewall;
 use hull_network::ipam::Pool;
-use hull_oci::runtime::IdMapping;
 use hull_shim::protocol::{CgroupManager, Runtime};
 use ipnet::IpNet;
 use serde_json::Value;
@@ -27,6 +26,19 @@ pub(crate) fn directories(config: &Config) -> Result<()> {
             .create(path);
         made.with_context(|| format!("make {path}"))?;
     }
+    Ok(())
+}
+
+/// `--userns-remap`: each range of ids has a data root of its own, for the files there are owned by it.
+pub(crate) fn user_namespace(config: &mut Config, options: &mut EngineOptions) -> Result<()> {
+    if config.userns_remap.is_empty() {
+        return Ok(());
+    }
+    let maps = crate::remap::maps(&config.userns_remap)?;
+    let (uid, gid) = maps.root();
+    config.data_root = format!("{}/{uid}.{gid}", config.data_root.trim_end_matches('/'));
+    options.data_root = (&config.data_root).into();
+    options.userns_remap = maps;
     Ok(())
 }
 
@@ -167,10 +179,6 @@ fn containers(config: &Config, options: &mut EngineOptions) -> Result<()> {
     options.seccomp_profile = set(&config.seccomp_profile).filter(|p| p != "builtin");
     options.no_new_privileges = config.no_new_privileges;
     options.selinux = config.selinux_enabled;
-    options.userns_remap = match config.userns_remap.as_str() {
-        "" => Vec::new(),
-        user => remap(user)?,
-    };
     Ok(())
 }
 
@@ -251,56 +259,6 @@ fn shm_size(value: &Value) -> Option<i64> {
         (number * f64::from(1u32 << (shift % 32)) * if shift == 40 { 4_294_967_296.0 } else { 1.0 })
             as i64,
     )
-}
-
-/// Mappings of `--userns-remap`: `default`, a user, or `user:group`, by /etc/subuid and /etc/subgid. The engine takes one
-/// list for users and groups, so both files must say the same.
-fn remap(setting: &str) -> Result<Vec<IdMapping>> {
-    let (user, group) = setting.split_once(':').unwrap_or((setting, setting));
-    let named = |name: &str| {
-        if name == "default" {
-            "dockremap".to_owned()
-        } else {
-            name.to_owned()
-        }
-    };
-    let users = subordinate("/etc/subuid", &named(user))?;
-    let groups = subordinate("/etc/subgid", &named(group))?;
-    if users != groups {
-        bail!(
-            "userns-remap {setting}: /etc/subuid and /etc/subgid give different ranges, which is not supported"
-        );
-    }
-    Ok(users)
-}
-
-fn subordinate(file: &str, owner: &str) -> Result<Vec<IdMapping>> {
-    let text =
-        std::fs::read_to_string(file).with_context(|| format!("userns-remap: read {file}"))?;
-    let mut next = 0u32;
-    let mut ranges = Vec::new();
-    for line in text.lines() {
-        let mut fields = line.split(':');
-        if fields.next() != Some(owner) {
-            continue;
-        }
-        let mut number = || fields.next().and_then(|f| f.parse::<u32>().ok());
-        let (Some(host_id), Some(size)) = (number(), number()) else {
-            bail!("userns-remap: {file}: bad line {line:?}")
-        };
-        ranges.push(IdMapping {
-            container_id: next,
-            host_id,
-            size,
-        });
-        next = next
-            .checked_add(size)
-            .with_context(|| format!("userns-remap: {file}: ranges of {owner} are too large"))?;
-    }
-    match ranges.is_empty() {
-        true => bail!("userns-remap: no ranges for {owner} in {file}"),
-        false => Ok(ranges),
-    }
 }
 
 #[cfg(test)]

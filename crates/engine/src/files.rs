@@ -180,6 +180,15 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).map_err(failed(format!("write {}", path.display())))
 }
 
+/// Gives a file or directory to the containers' root, where that is not the host's.
+pub(crate) fn give(path: &Path, owner: (u32, u32)) -> Result<()> {
+    if owner == (0, 0) {
+        return Ok(());
+    }
+    std::os::unix::fs::chown(path, Some(owner.0), Some(owner.1))
+        .map_err(failed(format!("set the owner of {}", path.display())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -49,6 +49,7 @@ pub use error::{Error, Kind, Result};
 pub use events::Events;
 pub use execs::Execs;
 pub use hull_image::Proxies;
+pub use hull_store::layer::{IdMaps, IdRange};
 pub use images::Images;
 pub use networks::Networks;
 pub use options::{BridgeOptions, EngineOptions};
@@ -175,6 +176,7 @@ fn open_world(options: EngineOptions) -> Result<World> {
         Some(path) => Some(hull_image::Policy::read(path)?),
         None => None,
     };
+    image_options.ids = options.userns_remap.clone();
     image_options.max_concurrent_downloads = options.max_concurrent_downloads;
     image_options.max_concurrent_uploads = options.max_concurrent_uploads;
     image_options.max_download_attempts = options.max_download_attempts;
@@ -202,7 +204,11 @@ fn open_world(options: EngineOptions) -> Result<World> {
             host,
             pools,
         },
-        volumes: volumes::VolumeStore::open(db.clone(), &options.data_root)?,
+        volumes: volumes::VolumeStore::open(
+            db.clone(),
+            &options.data_root,
+            options.userns_remap.root(),
+        )?,
         launcher: shim::Launcher::new(&options.exec_root, options.shim_program.clone())?,
         events: Events::new(),
         seccomp_profile: system::seccomp_profile(options.seccomp_profile.as_deref())?,

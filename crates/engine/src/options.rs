@@ -122,8 +122,8 @@ pub struct EngineOptions {
     pub no_new_privileges: bool,
     /// `--selinux-enabled`.
     pub selinux: bool,
-    /// `--userns-remap`, resolved to mappings; empty: none.
-    pub userns_remap: Vec<hull_oci::runtime::IdMapping>,
+    /// `--userns-remap`, resolved to ranges; identity: none.
+    pub userns_remap: hull_store::layer::IdMaps,
     /// `--live-restore`, reported by `info`.
     pub live_restore: bool,
     /// `--label`.
@@ -194,7 +194,7 @@ impl EngineOptions {
             seccomp_profile: None,
             no_new_privileges: false,
             selinux: false,
-            userns_remap: Vec::new(),
+            userns_remap: hull_store::layer::IdMaps::default(),
             live_restore: false,
             labels: Vec::new(),
             experimental: false,

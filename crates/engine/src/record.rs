@@ -116,8 +116,10 @@ pub(crate) struct ContainerRecord {
     pub(crate) mount_label: String,
     pub(crate) process_label: String,
     pub(crate) apparmor_profile: String,
-    /// The user namespace's mappings; empty: none.
+    /// The user namespace's mappings of users; empty: none.
     pub(crate) id_mappings: Vec<IdMapping>,
+    /// And of groups.
+    pub(crate) gid_mappings: Vec<IdMapping>,
     /// It was started at least once: volumes are not filled again.
     pub(crate) started_before: bool,
 }

@@ -358,7 +358,7 @@ fn security_options(world: &World) -> Vec<String> {
     if world.host.selinux {
         options.push("name=selinux".to_owned());
     }
-    if !world.options.userns_remap.is_empty() {
+    if !world.options.userns_remap.is_identity() {
         options.push("name=userns".to_owned());
     }
     if world.host.cgroup2 {

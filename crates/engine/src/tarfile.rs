@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use hull_store::layer::IdMaps;
 use hull_store::layer::tar::{Entry, Kind, Reader, Writer};
 use rustix::fs::{
     AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
@@ -22,9 +23,10 @@ use crate::error::{Error, Result, failed};
 const DEPTH_MAX: usize = 1024;
 const BUFFER_BYTES: usize = 128 << 10;
 
-/// Writes the file or tree behind `fd` under `name`; an empty name: the entries of the directory by themselves.
-pub(crate) fn pack(fd: OwnedFd, name: &str, out: &mut dyn Write) -> Result<()> {
+/// Writes the file or tree behind `fd` under `name`, with the owners that the container sees; an empty name: the entries of the directory by themselves.
+pub(crate) fn pack(fd: OwnedFd, name: &str, ids: &IdMaps, out: &mut dyn Write) -> Result<()> {
     let mut packer = Packer {
+        ids,
         tar: Writer::new(out),
         links: BTreeMap::new(),
         buffer: vec![0; BUFFER_BYTES],
@@ -35,14 +37,15 @@ pub(crate) fn pack(fd: OwnedFd, name: &str, out: &mut dyn Write) -> Result<()> {
         .map_err(failed("pack the container's files"))
 }
 
-struct Packer<W> {
+struct Packer<'i, W> {
+    ids: &'i IdMaps,
     tar: Writer<W>,
     /// Files with several names: under which they came first.
     links: BTreeMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
 }
 
-impl<W: Write> Packer<W> {
+impl<W: Write> Packer<'_, W> {
     fn top(&mut self, fd: &OwnedFd, name: &str) -> std::io::Result<()> {
         let stat = statat(fd, c"", AtFlags::EMPTY_PATH)?;
         let path = name.as_bytes().to_vec();
@@ -66,7 +69,7 @@ impl<W: Write> Packer<W> {
                 self.tar.member(&Entry {
                     kind: Kind::Symlink,
                     link,
-                    ..header(&stat, path)
+                    ..header(self.ids, &stat, path)
                 })
             }
             _ => self.special(&stat, path),
@@ -88,7 +91,7 @@ impl<W: Write> Packer<W> {
             let entry = Entry {
                 kind: Kind::Directory,
                 xattrs: attributes(dir.as_fd())?,
-                ..header(stat, named)
+                ..header(self.ids, stat, named)
             };
             self.tar.member(&entry)?;
         }
@@ -131,7 +134,7 @@ impl<W: Write> Packer<W> {
                     kind: Kind::HardLink,
                     link: first.clone(),
                     size: 0,
-                    ..header(&stat, path)
+                    ..header(self.ids, &stat, path)
                 };
                 return self.tar.member(&entry);
             }
@@ -157,7 +160,7 @@ impl<W: Write> Packer<W> {
                 self.tar.member(&Entry {
                     kind: Kind::Symlink,
                     link,
-                    ..header(&stat, path)
+                    ..header(self.ids, &stat, path)
                 })
             }
             // As Docker: a socket has no place in a tar.
@@ -180,7 +183,7 @@ impl<W: Write> Packer<W> {
             kind,
             dev_major,
             dev_minor,
-            ..header(stat, path)
+            ..header(self.ids, stat, path)
         })
     }
 
@@ -190,7 +193,7 @@ impl<W: Write> Packer<W> {
             kind: Kind::File,
             size,
             xattrs: attributes(file.as_fd())?,
-            ..header(stat, path)
+            ..header(self.ids, stat, path)
         })?;
         // Exactly as long as announced, whatever is written to it meanwhile.
         let mut left = size;
@@ -212,12 +215,13 @@ impl<W: Write> Packer<W> {
     }
 }
 
-fn header(stat: &Stat, path: Vec<u8>) -> Entry {
+fn header(ids: &IdMaps, stat: &Stat, path: Vec<u8>) -> Entry {
+    let (uid, gid) = ids.inside(stat.st_uid, stat.st_gid);
     Entry {
         path,
         mode: stat.st_mode & 0o7777,
-        uid: u64::from(stat.st_uid),
-        gid: u64::from(stat.st_gid),
+        uid: u64::from(uid),
+        gid: u64::from(gid),
         mtime: (
             stat.st_mtime,
             u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
@@ -246,12 +250,21 @@ fn attributes(fd: BorrowedFd<'_>) -> std::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     Ok(vec![(NAME.to_vec(), value[..length].to_vec())])
 }
 
-/// Unpacks a tar, compressed or not, below `root`; never outside. `owner` replaces the archive's owners.
+/// Whose the unpacked files are.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Owners {
+    /// From the container's numbering to the disk's.
+    pub(crate) ids: IdMaps,
+    /// In the container's numbering; instead of the archive's own.
+    pub(crate) all: Option<(u32, u32)>,
+}
+
+/// Unpacks a tar, compressed or not, below `root`; never outside.
 pub(crate) fn unpack(
     input: impl Read + Send + 'static,
     root: &OwnedFd,
     keep_kinds: bool,
-    owner: Option<(u32, u32)>,
+    owners: &Owners,
 ) -> Result<()> {
     let (_, plain) =
         hull_store::layer::decompress_detect(input).map_err(failed("read the archive"))?;
@@ -273,7 +286,7 @@ pub(crate) fn unpack(
             hull_sys::path::open_parent_in_root(root.as_fd(), &path, Mode::from_raw_mode(0o755))
                 .map_err(explain)?;
         make_room(&parent, name, &entry, keep_kinds, &path)?;
-        one(&mut reader, &entry, root, &parent, name, owner)?;
+        one(&mut reader, &entry, root, &parent, name, owners)?;
         if entry.kind == Kind::Directory {
             directories.push((path, entry.clone()));
         }
@@ -375,18 +388,18 @@ fn one<R: std::io::BufRead>(
     root: &OwnedFd,
     parent: &OwnedFd,
     name: &OsStr,
-    owner: Option<(u32, u32)>,
+    owners: &Owners,
 ) -> Result<()> {
     let explain = |errno: Errno| Error::failed(format!("unpack {}", entry.display()), errno);
     let mode = Mode::from_raw_mode(entry.mode & 0o7777);
-    let in_archive = |id: u64| {
-        u32::try_from(id)
-            .map_err(|_| Error::invalid(format!("{}: owner out of range", entry.display())))
+    let (uid, gid) = match owners.all {
+        Some((uid, gid)) => (u64::from(uid), u64::from(gid)),
+        None => (entry.uid, entry.gid),
     };
-    let (uid, gid) = match owner {
-        Some(owner) => owner,
-        None => (in_archive(entry.uid)?, in_archive(entry.gid)?),
-    };
+    let (uid, gid) = owners
+        .ids
+        .outside(uid, gid)
+        .ok_or_else(|| Error::invalid(format!("{}: owner out of range", entry.display())))?;
     let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
     let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match entry.kind {
@@ -516,13 +529,16 @@ mod tests {
         std::fs::hard_link(from.path().join("sub/file"), from.path().join("again")).unwrap();
         symlink("/etc/passwd", from.path().join("link")).unwrap();
         let mut bytes = Vec::new();
-        pack(root(from.path()), "top", &mut bytes).unwrap();
+        pack(root(from.path()), "top", &IdMaps::default(), &mut bytes).unwrap();
         let to = tempfile::tempdir().unwrap();
         unpack(
             std::io::Cursor::new(bytes.clone()),
             &root(to.path()),
             false,
-            Some((7, 8)),
+            &Owners {
+                all: Some((7, 8)),
+                ..Owners::default()
+            },
         )
         .unwrap();
         let file = std::fs::metadata(to.path().join("top/sub/file")).unwrap();
@@ -544,7 +560,7 @@ mod tests {
             std::io::Cursor::new(bytes.clone()),
             &root(to.path()),
             true,
-            None,
+            &Owners::default(),
         )
         .unwrap_err();
         assert!(
@@ -552,7 +568,13 @@ mod tests {
             "{}",
             refused.message
         );
-        unpack(std::io::Cursor::new(bytes), &root(to.path()), false, None).unwrap();
+        unpack(
+            std::io::Cursor::new(bytes),
+            &root(to.path()),
+            false,
+            &Owners::default(),
+        )
+        .unwrap();
     }
 
     #[test]
@@ -573,7 +595,12 @@ mod tests {
         }
         let bytes = tar.finish().unwrap();
         // The absolute link is taken inside the root, where its target does not exist.
-        let _ = unpack(std::io::Cursor::new(bytes), &root(to.path()), false, None);
+        let _ = unpack(
+            std::io::Cursor::new(bytes),
+            &root(to.path()),
+            false,
+            &Owners::default(),
+        );
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
         assert!(to.path().join("escape").exists());
     }

@@ -24,13 +24,15 @@ const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
 pub(crate) struct VolumeStore {
     db: Db,
     root: PathBuf,
+    /// Owner and group of new volumes: the containers' root.
+    owner: (u32, u32),
 }
 
 impl VolumeStore {
-    pub(crate) fn open(db: Db, data_root: &Path) -> Result<VolumeStore> {
+    pub(crate) fn open(db: Db, data_root: &Path, owner: (u32, u32)) -> Result<VolumeStore> {
         let root = data_root.join("volumes");
         std::fs::create_dir_all(&root).map_err(failed(format!("make {}", root.display())))?;
-        Ok(VolumeStore { db, root })
+        Ok(VolumeStore { db, root, owner })
     }
 
     /// Makes a volume, or returns the one of that name. `true`: it is new. Without a name: an anonymous one.
@@ -80,6 +82,9 @@ impl VolumeStore {
         // Files before the row.
         std::fs::create_dir_all(&mountpoint)
             .map_err(failed(format!("make {}", mountpoint.display())))?;
+        if request.driver_opts.is_empty() {
+            crate::files::give(&mountpoint, self.owner)?;
+        }
         failpoints.pass("volume.create.dir")?;
         let volume = rows::Volume {
             name: name.clone(),

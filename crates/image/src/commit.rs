@@ -53,7 +53,7 @@ impl Images {
             .snapshotter
             .diff_source(&options.snapshot_key)?;
         let writer = self.options().content.writer(None, None)?;
-        let mut writer = diff(&source, options.hidden, writer)?;
+        let mut writer = diff(&source, options.hidden, &self.options().ids, writer)?;
         writer.flush().map_err(|source| Error::Stream {
             operation: "write the layer",
             source,

@@ -31,6 +31,8 @@ pub struct ImagesOptions {
     pub max_layer_bytes: u64,
     /// Which images may be pulled; any when `None`.
     pub policy: Option<Policy>,
+    /// Owners on disk (`--userns-remap`).
+    pub ids: hull_store::layer::IdMaps,
 }
 
 impl ImagesOptions {
@@ -46,6 +48,7 @@ impl ImagesOptions {
             max_download_attempts: 5,
             max_layer_bytes: 256 << 30,
             policy: None,
+            ids: hull_store::layer::IdMaps::default(),
         }
     }
 }

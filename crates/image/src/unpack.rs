@@ -88,6 +88,7 @@ impl Images {
             let options = ApplyOptions {
                 max_bytes: self.options().max_layer_bytes,
                 known_diff_id,
+                ids: self.options().ids.clone(),
                 ..ApplyOptions::default()
             };
             apply(reader, root.as_fd(), &options)

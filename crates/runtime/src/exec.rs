@@ -4,7 +4,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use hull_oci::runtime::Status;
-use hull_sys::clone::{CLONE_NEWPID, CLONE_NEWUSER, Child};
+use hull_sys::clone::{
+    CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS, Child,
+};
 use hull_sys::exec::CStrings;
 use hull_sys::{Errno, pidfd};
 
@@ -12,7 +14,7 @@ use crate::create::{open_cgroup, write_pid_file};
 use crate::error::Context;
 use crate::kit::Kit;
 use crate::options::{ExecOptions, Execed, Stdio};
-use crate::plan::{InitPlan, PlanOptions, plan_exec};
+use crate::plan::{BEFORE_USER, InitPlan, PlanOptions, plan_exec};
 use crate::record::{Record, StateDir};
 use crate::seccomp::{self, Listener};
 use crate::spawn::{Birth, Entered, spawn_in_cgroup};
@@ -54,10 +56,14 @@ pub fn exec(mut options: ExecOptions<'_>) -> Result<Execed> {
     let pid = record.namespaces & CLONE_NEWPID;
     let mut birth = Birth {
         flags: 0,
-        joins: if pid != 0 && !user {
-            vec![entered(pid)]
-        } else {
-            Vec::new()
+        joins: match user {
+            true => [CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS]
+                .into_iter()
+                .filter(|flag| record.namespaces & BEFORE_USER & flag != 0)
+                .map(entered)
+                .collect(),
+            false if pid != 0 => vec![entered(pid)],
+            false => Vec::new(),
         },
         user: user.then(|| entered(CLONE_NEWUSER | pid)),
         cgroup: directory.as_ref().map(AsFd::as_fd),

@@ -6,8 +6,8 @@ mod common;
 use std::path::Path;
 
 use common::{apply_to, tree};
-use hull_store::layer::diff;
 use hull_store::layer::tar::{Entry, Kind, Writer};
+use hull_store::layer::{IdMaps, diff};
 use hull_store::snapshot::DiffSource;
 use hull_testkit::TempRoot;
 use proptest::prelude::*;
@@ -128,7 +128,7 @@ proptest! {
         let (first, second) = (temp.folder("first"), temp.folder("second"));
         let Ok(applied) = apply_to(&pack(&members), &first) else { return Ok(()) };
         let source = DiffSource::Upper { upper: first.clone().into(), lowers: Vec::new() };
-        let archive = diff(&source, &[], Vec::new()).unwrap();
+        let archive = diff(&source, &[], &IdMaps::default(), Vec::new()).unwrap();
         let again = apply_to(&archive, &second).unwrap();
         prop_assert!(again.pending.links.is_empty() && again.pending.implicit_dirs.is_empty());
         let opaque = |line: &String| !line.contains("trusted.overlay.opaque");

@@ -10,7 +10,7 @@ use common::{apply_to, tree, zoo};
 use hull_oci::runtime::Mount;
 use hull_state::Db;
 use hull_store::Error;
-use hull_store::layer::{ChangeKind, Pending, changes, diff};
+use hull_store::layer::{ChangeKind, IdMaps, Pending, changes, diff};
 use hull_store::snapshot::{Kind, Snapshotter, open};
 use hull_testkit::TempRoot;
 use hull_testkit::image::Tar;
@@ -217,10 +217,10 @@ fn container(bench: &Bench) {
     assert_eq!(kind("/zoo/a/file"), Some(ChangeKind::Added), "{name}");
     assert_eq!(kind("/attributes"), None, "{name}");
 
-    let archive = diff(&source, &[], Vec::new()).unwrap();
+    let archive = diff(&source, &[], &IdMaps::default(), Vec::new()).unwrap();
     assert_eq!(
         archive,
-        diff(&source, &[], Vec::new()).unwrap(),
+        diff(&source, &[], &IdMaps::default(), Vec::new()).unwrap(),
         "the same files give the same bytes"
     );
     let names = |archive: &[u8], name: &[u8]| {
@@ -229,7 +229,13 @@ fn container(bench: &Bench) {
             .filter(|bytes| *bytes == name)
             .count()
     };
-    let hidden = diff(&source, &["zoo/a/file", "dir/kept"], Vec::new()).unwrap();
+    let hidden = diff(
+        &source,
+        &["zoo/a/file", "dir/kept"],
+        &IdMaps::default(),
+        Vec::new(),
+    )
+    .unwrap();
     assert!(names(&archive, b"zoo/a/file") > 0, "{name}");
     assert_eq!(
         names(&hidden, b"zoo/a/file"),

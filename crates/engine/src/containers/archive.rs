@@ -251,9 +251,10 @@ pub(super) async fn get(
         Ok((found, fd, name))
     })
     .await?;
+    let ids = world.options.userns_remap.clone();
     Ok((
         found,
-        crate::pipe::bytes(move |out| tarfile::pack(fd, &name, out)),
+        crate::pipe::bytes(move |out| tarfile::pack(fd, &name, &ids, out)),
     ))
 }
 
@@ -270,7 +271,10 @@ pub(super) async fn export(world: &Arc<World>, view: &Arc<View>) -> Result<ByteS
         }
     })
     .await?;
-    Ok(crate::pipe::bytes(move |out| tarfile::pack(root, "", out)))
+    let ids = world.options.userns_remap.clone();
+    Ok(crate::pipe::bytes(move |out| {
+        tarfile::pack(root, "", &ids, out)
+    }))
 }
 
 pub(super) async fn put(
@@ -303,11 +307,14 @@ pub(super) async fn put(
                 other,
             ),
         })?;
-        let owner = match options.copy_uid_gid {
-            true => Some(owner(world, &view)?),
-            false => None,
+        let owners = tarfile::Owners {
+            ids: world.options.userns_remap.clone(),
+            all: match options.copy_uid_gid {
+                true => Some(owner(world, &view)?),
+                false => None,
+            },
         };
-        tarfile::unpack(reader, &root, options.no_overwrite_dir_non_dir, owner)
+        tarfile::unpack(reader, &root, options.no_overwrite_dir_non_dir, &owners)
     })
     .await
 }

@@ -12,7 +12,9 @@ use hull_api::host::HostConfig;
 use hull_api::network::EndpointSettings;
 use hull_image::Image;
 use hull_oci::image as oci;
+use hull_oci::runtime::IdMapping;
 use hull_state::{containers as rows, volumes as volume_rows};
+use hull_store::layer::{IdMaps, IdRange};
 
 use super::mounts::{self, Planned};
 use super::{discard, validate};
@@ -177,6 +179,13 @@ fn make(
         networking_config.endpoints_config,
     )?;
     let labels = labels(world, &host_config)?;
+    let ids = match host_config.userns_mode.as_str() {
+        "host" => IdMaps::default(),
+        _ => world.options.userns_remap.clone(),
+    };
+    if !ids.is_identity() {
+        validate::remapped(&host_config)?;
+    }
     let mut record = ContainerRecord {
         id: id.clone(),
         created: clock::now(),
@@ -193,11 +202,8 @@ fn make(
         apparmor_profile: labels.apparmor,
         mount_label: labels.mount,
         process_label: labels.process,
-        id_mappings: if host_config.userns_mode == "host" {
-            Vec::new()
-        } else {
-            world.options.userns_remap.clone()
-        },
+        id_mappings: mappings(&ids.uids),
+        gid_mappings: mappings(&ids.gids),
         ..ContainerRecord::default()
     };
     known_runtime(world, &record.runtime)?;
@@ -511,6 +517,17 @@ fn fill_host(world: &World, host: &mut HostConfig, warnings: &mut Vec<String>) -
         warnings.push("Published ports are discarded when using host network mode".to_owned());
     }
     Ok(())
+}
+
+fn mappings(ranges: &[IdRange]) -> Vec<IdMapping> {
+    ranges
+        .iter()
+        .map(|range| IdMapping {
+            container_id: range.inside,
+            host_id: range.outside,
+            size: range.length,
+        })
+        .collect()
 }
 
 fn known_runtime(world: &World, name: &str) -> Result<()> {

@@ -278,6 +278,24 @@ pub(crate) fn host_config(host: &HostConfig) -> Result<()> {
     resources(&host.resources)
 }
 
+/// What does not go with a user namespace of one's own.
+pub(crate) fn remapped(host: &HostConfig) -> Result<()> {
+    if host.privileged {
+        return refuse(
+            "privileged mode is incompatible with user namespaces.  You must run the container in the host namespace when running privileged mode",
+        );
+    }
+    if NetworkMode::parse(&host.network_mode) == NetworkMode::Host {
+        return refuse(
+            "cannot share the host's network namespace when user namespaces are enabled",
+        );
+    }
+    if host.pid_mode == "host" {
+        return refuse("cannot share the host PID namespace when user namespaces are enabled");
+    }
+    Ok(())
+}
+
 fn sysctls(host: &HostConfig) -> Result<()> {
     let network = NetworkMode::parse(&host.network_mode);
     for name in host.sysctls.keys() {

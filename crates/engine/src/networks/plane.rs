@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -250,15 +251,24 @@ impl Plane {
         self.host.sandbox_path(container_id)
     }
 
-    /// Makes the namespace and everything in it; `upstreams` is for the embedded DNS server, where one is needed. On error
+    /// Makes the namespace and everything in it; `upstreams` is for the embedded DNS server, where one is needed;
+    /// `made_by` is the process that made the namespace, where it must belong to that one's user namespace. On error
     /// what was made stays for [`Plane::take_down`].
     pub(crate) fn put_up(
         &self,
         container_id: &str,
         attachments: &mut [Attachment],
         upstreams: &[IpAddr],
+        made_by: Option<i32>,
     ) -> Result<()> {
-        self.host.create_sandbox(container_id)?;
+        match made_by {
+            None => self.host.create_sandbox(container_id)?,
+            Some(pid) => {
+                let path = format!("/proc/{pid}/ns/net");
+                let netns = std::fs::File::open(&path).map_err(failed(format!("open {path}")))?;
+                self.host.adopt_sandbox(container_id, netns.as_fd())?
+            }
+        };
         if attachments
             .iter()
             .any(|attachment| attachment.network.has_dns())

@@ -130,7 +130,7 @@ pub(crate) fn build(inputs: &Inputs<'_>) -> Result<Spec> {
         annotations: record.host.annotations.clone(),
         linux: Some(Linux {
             uid_mappings: record.id_mappings.clone(),
-            gid_mappings: record.id_mappings.clone(),
+            gid_mappings: record.gid_mappings.clone(),
             sysctl: sysctls(inputs),
             resources: Some(resources::build(inputs)?),
             cgroups_path: Some(inputs.cgroups_path.clone()),

@@ -278,6 +278,8 @@ fn namespaces(world: &World, record: &ContainerRecord, joined: Joined) -> Namesp
     let network = match (record.network_mode(), joined.network) {
         (_, Some(pid)) => of_process(pid, "net"),
         (NetworkMode::Host, None) => NamespaceSource::Host,
+        // Made by init itself, in its own user namespace; pinned afterwards.
+        _ if !record.id_mappings.is_empty() => NamespaceSource::Private,
         _ => NamespaceSource::Path(world.plane.sandbox_path(&record.id).display().to_string()),
     };
     let uts = match joined.network {
@@ -301,16 +303,34 @@ fn namespaces(world: &World, record: &ContainerRecord, joined: Joined) -> Namesp
     }
 }
 
+/// hostname, hosts and resolv.conf; the container's root may change them.
 fn etc_files(
     world: &World,
     record: &ContainerRecord,
     attachments: &[Attachment],
     resolver: &Resolver,
 ) -> Result<()> {
-    let dir = world.container_dir(&record.id);
     if let NetworkMode::Container(_) = record.network_mode() {
         return Ok(());
     }
+    write_etc_files(world, record, attachments, resolver)?;
+    if record.id_mappings.is_empty() {
+        return Ok(());
+    }
+    let dir = world.container_dir(&record.id);
+    let owner = world.options.userns_remap.root();
+    [dir.hostname(), dir.hosts(), dir.resolv_conf()]
+        .iter()
+        .try_for_each(|path| files::give(path, owner))
+}
+
+fn write_etc_files(
+    world: &World,
+    record: &ContainerRecord,
+    attachments: &[Attachment],
+    resolver: &Resolver,
+) -> Result<()> {
+    let dir = world.container_dir(&record.id);
     let hostname = spec::hostname(record, &world.host);
     files::write(&dir.hostname(), &format!("{hostname}\n"))?;
     let extra = extra_hosts(world, record, attachments)?;
@@ -502,6 +522,7 @@ fn extra_mount(
                         mount.source
                     ))
                 })?;
+                files::give(Path::new(&mount.source), world.options.userns_remap.root())?;
             }
             super::propagation::check(&mount.source, &mount.propagation)?;
         }

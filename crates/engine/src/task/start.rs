@@ -1,6 +1,7 @@
 //! The start sequence: lease, write, build, launch and connect side by side, create, start. Each acquiring step leaves its
 //! undo; see `undo`.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,14 @@ struct Started {
     attachments: Vec<Attachment>,
     shim: Shim,
     live: Live,
+}
+
+/// The network of a container that is being started.
+enum Network {
+    /// It is there, or it is somebody else's.
+    Up(Vec<Attachment>),
+    /// Init is to make the namespace; with the servers for its names.
+    Awaited(Vec<Attachment>, Vec<IpAddr>),
 }
 
 /// How long a shim may take to leave.
@@ -104,15 +113,24 @@ impl Task {
         // The network is put up while the shim's program is loaded and reads its configuration.
         let own_network = self.record.network_mode().is_private();
         let (events_in, events) = tokio::sync::mpsc::channel(64);
+        // A network namespace belongs to the user namespace that it was made in, and only there does a capability count in it: one for a
+        // remapped container is made by its init.
+        let made_by_init = own_network && !self.record.id_mappings.is_empty();
+        let upstreams_for_init = upstreams.clone();
         let putting_up = async {
             if !own_network {
                 return Ok(Vec::new());
+            }
+            if made_by_init {
+                return Ok(std::mem::take(&mut attachments));
             }
             let id = id.clone();
             let leased = std::mem::take(&mut attachments);
             blocking(&world, move |world| {
                 let mut attachments = leased;
-                world.plane.put_up(&id, &mut attachments, &upstreams)?;
+                world
+                    .plane
+                    .put_up(&id, &mut attachments, &upstreams, None)?;
                 Ok(attachments)
             })
             .await
@@ -138,9 +156,21 @@ impl Task {
         alive.map_err(|error| self.refused(&error))?;
         world.options.failpoints.pass("start.spawned")?;
 
-        let (pid, started_at) = match checkpoint {
-            None => self.run_program(&client).await?,
-            Some(images) => self.go_on_from(&client, images).await?,
+        let network = match made_by_init {
+            false => Network::Up(attachments),
+            true => Network::Awaited(attachments, upstreams_for_init),
+        };
+        let (pid, started_at, attachments) = match (checkpoint, network) {
+            (None, network) => self.run_program(&client, network).await?,
+            (Some(images), Network::Up(attachments)) => {
+                let (pid, started_at) = self.go_on_from(&client, images).await?;
+                (pid, started_at, attachments)
+            }
+            (Some(_), Network::Awaited(..)) => {
+                return Err(Error::missing(
+                    "a start from a checkpoint in a user namespace of its own",
+                ));
+            }
         };
         world.options.failpoints.pass("start.started")?;
         let live = Live {
@@ -162,17 +192,34 @@ impl Task {
         })
     }
 
-    /// Makes the container and runs its program: init's pid, and when.
-    async fn run_program(&mut self, client: &ShimClient) -> Result<(i32, String)> {
+    /// Makes the container and runs its program: init's pid, when, and what it is connected to.
+    async fn run_program(
+        &mut self,
+        client: &ShimClient,
+        network: Network,
+    ) -> Result<(i32, String, Vec<Attachment>)> {
         let pid = match client.call(Do::Create {}).await {
             Ok(Done::Created { pid }) => pid,
             Ok(_) => return Err(self.refused(&CallError::Unexpected)),
             Err(error) => return Err(self.refused(&error)),
         };
         self.world.options.failpoints.pass("start.created")?;
+        let attachments = match network {
+            Network::Up(attachments) => attachments,
+            Network::Awaited(mut attachments, upstreams) => {
+                let id = self.record.id.clone();
+                blocking(&self.world, move |world| {
+                    world
+                        .plane
+                        .put_up(&id, &mut attachments, &upstreams, Some(pid))?;
+                    Ok(attachments)
+                })
+                .await?
+            }
+        };
         self.connect_pending().await;
         match client.call(Do::Start {}).await {
-            Ok(Done::Started { started_at }) => Ok((pid, started_at)),
+            Ok(Done::Started { started_at }) => Ok((pid, started_at, attachments)),
             Ok(_) => Err(self.refused(&CallError::Unexpected)),
             Err(error) => Err(self.refused(&error)),
         }

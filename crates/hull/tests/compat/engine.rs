@@ -39,6 +39,8 @@ pub struct Engine {
     root: TempRoot,
     args: Vec<String>,
     leaks: Option<Leaks>,
+    /// Words before the daemon's own: a program that runs it.
+    wrapper: Vec<String>,
 }
 
 impl Engine {
@@ -51,6 +53,13 @@ impl Engine {
 
     /// Starts one without images, with further flags for the daemon.
     pub fn start_empty(args: &[&str]) -> Option<Engine> {
+        let mut engine = Self::prepare(args)?;
+        engine.start_daemon();
+        Some(engine)
+    }
+
+    /// All but the start of its daemon.
+    pub fn prepare(args: &[&str]) -> Option<Engine> {
         if !skips::is_root() {
             hull_testkit::skip!("containers need root");
             return None;
@@ -70,24 +79,57 @@ impl Engine {
             }
         };
         sh(&["ip", "netns", "add", &name]);
-        let mut engine = Engine {
+        let engine = Engine {
             cli,
             daemon: None,
             netns: name,
             root,
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             leaks: Some(leaks),
+            wrapper: Vec::new(),
         };
         engine.in_netns(&["ip", "link", "set", "lo", "up"]);
         engine.in_netns(&["ip", "link", "add", "br-test", "type", "bridge"]);
         engine.in_netns(&["ip", "address", "add", "10.211.0.1/24", "dev", "br-test"]);
         engine.in_netns(&["ip", "link", "set", "br-test", "up"]);
-        engine.start_daemon();
         Some(engine)
+    }
+
+    /// Has the daemon run by another program.
+    pub fn wrap(&mut self, words: &[&str]) {
+        self.wrapper = words.iter().map(|word| (*word).to_owned()).collect();
+    }
+
+    /// Starts a daemon that must end by itself with an error; what it said.
+    pub fn refused_daemon(&mut self) -> String {
+        let mut daemon = self.spawn_daemon();
+        let ended = process::wait(&mut daemon, DAEMON_TIMEOUT).expect("wait for the daemon");
+        let _ = daemon.kill();
+        let _ = daemon.wait();
+        assert!(
+            ended.is_some_and(|status| !status.success()),
+            "it runs: {}",
+            self.daemon_log()
+        );
+        self.daemon_log()
+    }
+
+    /// Takes down the surroundings of an engine whose daemon never ran.
+    pub fn abandon(mut self) {
+        self.args.clear();
+        self.wrapper.clear();
     }
 
     /// Starts the daemon, which is not running, and waits until it answers.
     pub fn start_daemon(&mut self) {
+        self.daemon = Some(self.spawn_daemon());
+        let up = eventually(DAEMON_TIMEOUT, || {
+            self.cli.run(["version"]).status.success()
+        });
+        assert!(up, "the daemon did not come up:\n{}", self.daemon_log());
+    }
+
+    fn spawn_daemon(&self) -> Child {
         let program = match kind() {
             Kind::Hull => binary::hull().to_owned(),
             Kind::Docker => skips::program("dockerd").expect("dockerd is installed"),
@@ -97,7 +139,15 @@ impl Engine {
             .append(true)
             .open(self.root.join("daemon.log"))
             .expect("open the daemon's log");
-        let mut command = self.enter(program);
+        let mut words = self.wrapper.iter();
+        let mut command = match words.next() {
+            Some(first) => {
+                let mut command = self.enter(first);
+                command.args(words).arg(program);
+                command
+            }
+            None => self.enter(program),
+        };
         if kind() == Kind::Hull {
             command.arg("daemon");
         }
@@ -115,11 +165,7 @@ impl Engine {
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("share the log"))
             .stderr(log);
-        self.daemon = Some(command.spawn().expect("start the daemon"));
-        let up = eventually(DAEMON_TIMEOUT, || {
-            self.cli.run(["version"]).status.success()
-        });
-        assert!(up, "the daemon did not come up:\n{}", self.daemon_log());
+        command.spawn().expect("start the daemon")
     }
 
     /// Ends the daemon at once, as a crash would.

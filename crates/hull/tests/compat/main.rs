@@ -22,4 +22,5 @@ mod parity;
 mod pull;
 mod restore;
 mod security;
+mod userns;
 mod volumes;

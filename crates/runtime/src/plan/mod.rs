@@ -115,6 +115,10 @@ pub fn plan(spec: &Spec, facts: &HostFacts, options: &PlanOptions) -> Result<Ini
     })
 }
 
+/// Namespaces that are entered before the user namespace: they may belong to another one, the host's or a second container's, and from
+/// inside nobody could enter them (docs/decisions/0004).
+pub(crate) const BEFORE_USER: u64 = clone::CLONE_NEWNET | clone::CLONE_NEWIPC | clone::CLONE_NEWUTS;
+
 /// Compiles an additional process of a running container, which enters `namespaces` (`CLONE_NEW*`) of its init.
 ///
 /// # Errors
@@ -138,7 +142,10 @@ pub fn plan_exec(
     b.join_cgroups();
     b.steps.push(Step::AwaitCgroup);
     b.early_writes(process);
-    let rest = namespaces & !(clone::CLONE_NEWUSER | clone::CLONE_NEWPID);
+    let mut rest = namespaces & !(clone::CLONE_NEWUSER | clone::CLONE_NEWPID);
+    if namespaces & clone::CLONE_NEWUSER != 0 {
+        rest &= !BEFORE_USER;
+    }
     b.steps.push(Step::Enter(rest));
     if namespaces & clone::CLONE_NEWUSER != 0 {
         b.steps.push(Step::UserRoot);

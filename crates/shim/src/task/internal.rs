@@ -3,12 +3,13 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use hull_oci::runtime::Resources;
+use hull_oci::runtime::{IdMapping, Resources, Spec};
 use hull_runtime::cgroup::CgroupPaths;
 use hull_runtime::{
     CheckpointOptions, CreateOptions, CriuOptions, ExecOptions, InitHandle, RestoreOptions,
     StartBy, Stdio,
 };
+use rustix::fs::{FileType, Gid, Uid};
 
 use super::{Config, TaskError};
 use crate::protocol::{CgroupManager, ExecCreate};
@@ -35,7 +36,8 @@ impl Internal {
 
     pub(super) fn create(&mut self) -> Result<(i32, Streams), TaskError> {
         let shim = &self.config.shim;
-        let (streams, stdio) = stdio(shim.terminal, shim.open_stdin, false)?;
+        let owner = pipe_owner(&self.config.spec);
+        let (streams, stdio) = stdio(shim.terminal, shim.open_stdin, false, owner)?;
         let created = hull_runtime::create(self.options(stdio))?;
         let streams = with_console(streams, created.console_master, shim.open_stdin)?;
         self.made = Some(Made {
@@ -77,7 +79,8 @@ impl Internal {
 
     pub(super) fn restore(&mut self, images: &Path) -> Result<(i32, Streams), TaskError> {
         let shim = &self.config.shim;
-        let (streams, stdio) = stdio(shim.terminal, shim.open_stdin, false)?;
+        let owner = pipe_owner(&self.config.spec);
+        let (streams, stdio) = stdio(shim.terminal, shim.open_stdin, false, owner)?;
         let restored = hull_runtime::restore(RestoreOptions {
             create: self.options(stdio),
             criu: Self::criu(images),
@@ -116,7 +119,8 @@ impl Internal {
 
     pub(super) fn exec(&mut self, exec: &ExecCreate) -> Result<(i32, Streams), TaskError> {
         let shim = &self.config.shim;
-        let (streams, stdio) = stdio(exec.process.terminal, exec.open_stdin, exec.detached)?;
+        let owner = pipe_owner(&self.config.spec);
+        let (streams, stdio) = stdio(exec.process.terminal, exec.open_stdin, exec.detached, owner)?;
         let execed = hull_runtime::exec(ExecOptions {
             state_root: &shim.state_root,
             id: &shim.id,
@@ -167,19 +171,50 @@ impl Internal {
     }
 }
 
+/// Root of the container's user namespace, where it has one. It must own the pipes: /dev/stdout could not be opened else, and init
+/// cannot give to its user what belongs to an owner or a group without a mapping (user_namespaces(7)).
+fn pipe_owner(spec: &Spec) -> Option<(Uid, Gid)> {
+    let linux = spec.linux.as_ref()?;
+    let root = |mappings: &[IdMapping]| {
+        let first = mappings.iter().find(|mapping| mapping.container_id == 0);
+        first.map(|mapping| mapping.host_id)
+    };
+    let (uid, gid) = (root(&linux.uid_mappings)?, root(&linux.gid_mappings)?);
+    Some((Uid::from_raw(uid), Gid::from_raw(gid)))
+}
+
 /// Our ends and the process's, of pipes; a terminal's come from the runtime.
-fn stdio(terminal: bool, open_stdin: bool, dropped: bool) -> Result<(Streams, Stdio), TaskError> {
+fn stdio(
+    terminal: bool,
+    open_stdin: bool,
+    dropped: bool,
+    owner: Option<(Uid, Gid)>,
+) -> Result<(Streams, Stdio), TaskError> {
     if terminal {
         return Ok((Streams::default(), Stdio::Terminal { size: None }));
     }
     let (streams, ends) =
         Streams::pipes(open_stdin, dropped).map_err(TaskError::io("making the streams' pipes"))?;
+    if let Some(owner) = owner {
+        for end in [&ends.stdin, &ends.stdout, &ends.stderr] {
+            give_pipe(end, owner).map_err(TaskError::io("giving the streams' pipes away"))?;
+        }
+    }
     let stdio = Stdio::Fds {
         stdin: ends.stdin,
         stdout: ends.stdout,
         stderr: ends.stderr,
     };
     Ok((streams, stdio))
+}
+
+/// Never /dev/null, which is everybody's.
+fn give_pipe(end: &OwnedFd, (uid, gid): (Uid, Gid)) -> std::io::Result<()> {
+    let stat = rustix::fs::fstat(end)?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo {
+        rustix::fs::fchown(end, Some(uid), Some(gid))?;
+    }
+    Ok(())
 }
 
 fn with_console(

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use super::dirs::{Dirs, split, times};
 use super::hashed::Hashed;
+use super::ids::IdMaps;
 use super::tar::{Entry, Kind, Reader};
 use super::{OPAQUE_XATTR, WHITEOUT_META_PREFIX, WHITEOUT_OPAQUE, WHITEOUT_PREFIX};
 use crate::fsutil::{is_whiteout, open_dir_at, remove_tree, set_xattr};
@@ -27,23 +28,10 @@ pub struct ApplyOptions {
     pub max_bytes: u64,
     /// Most members.
     pub max_entries: u64,
-    /// Maps user ids, for a remapped user namespace.
-    pub uid_map: Vec<IdRange>,
-    /// Maps group ids.
-    pub gid_map: Vec<IdRange>,
+    /// Owners on disk of the archive's, for a remapped user namespace.
+    pub ids: IdMaps,
     /// The stream's digest, where it has just been verified otherwise: it is then not computed a second time.
     pub known_diff_id: Option<Digest>,
-}
-
-/// `length` ids from `inside` on are `outside` and following. No ranges at all map each id to itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IdRange {
-    /// First id in the archive.
-    pub inside: u32,
-    /// First id on disk.
-    pub outside: u32,
-    /// How many.
-    pub length: u32,
 }
 
 impl Default for ApplyOptions {
@@ -51,8 +39,7 @@ impl Default for ApplyOptions {
         ApplyOptions {
             max_bytes: 256 << 30,
             max_entries: 20_000_000,
-            uid_map: Vec::new(),
-            gid_map: Vec::new(),
+            ids: IdMaps::default(),
             known_diff_id: None,
         }
     }
@@ -99,8 +86,14 @@ const LINKS_MAX: usize = 100_000;
 /// file system refuses, [`Error::Bomb`] beyond the bounds. What was unpacked so far stays: remove the directory.
 pub fn apply(reader: impl Read, root: BorrowedFd<'_>, options: &ApplyOptions) -> Result<Applied> {
     let own = open_dir_at(root, OsStr::new(".")).map_err(Error::io("open", "layer directory"))?;
+    let owner = options.ids.root();
+    if owner != (0, 0) {
+        let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+        rustix::fs::chownat(&own, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
+            .map_err(Error::io("set owner of", "layer directory"))?;
+    }
     let mut unpacker = Unpacker {
-        dirs: Dirs::new(own),
+        dirs: Dirs::new(own, owner),
         options,
         path: Vec::new(),
         links: Vec::new(),
@@ -498,8 +491,7 @@ impl Unpacker<'_> {
     }
 
     fn ids(&self, entry: &Entry) -> Result<(u32, u32)> {
-        let mapped =
-            map_id(entry.uid, &self.options.uid_map).zip(map_id(entry.gid, &self.options.gid_map));
+        let mapped = self.options.ids.outside(entry.uid, entry.gid);
         mapped.ok_or_else(|| Error::Refused {
             entry: entry.display(),
             why: "its owner or group is outside the range of ids",
@@ -569,20 +561,6 @@ fn failed<E: Into<io::Error>>(operation: &'static str, entry: &Entry) -> impl Fn
         entry: entry.display(),
         source: source.into(),
     }
-}
-
-fn map_id(id: u64, ranges: &[IdRange]) -> Option<u32> {
-    // u32::MAX means "leave alone" to chown(2).
-    let id = u32::try_from(id).ok().filter(|id| *id != u32::MAX)?;
-    if ranges.is_empty() {
-        return Some(id);
-    }
-    ranges.iter().find_map(|range| {
-        let offset = id.checked_sub(range.inside)?;
-        (offset < range.length)
-            .then(|| range.outside.checked_add(offset))
-            .flatten()
-    })
 }
 
 /// Makes a path relative and free of `.`, `..` and empty components. `..` beyond the top is refused.

@@ -11,6 +11,7 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 
 use super::changes::ChangeKind;
 use super::dirs::split;
+use super::ids::IdMaps;
 use super::tar::{Entry, Kind, Writer};
 use super::walk::{Step, walk};
 use super::{WHITEOUT_OPAQUE, WHITEOUT_PREFIX};
@@ -20,14 +21,15 @@ use crate::{Error, Result};
 
 const BUFFER_LEN: usize = 128 * 1024;
 
-/// Writes the changes of a snapshot as a tar stream and gives the output back. `hidden` are paths (without a leading slash) whose
-/// making is no change: what a runtime makes to mount on. Sockets are left out, for tar has none; a
+/// Writes the changes of a snapshot as a tar stream, with the owners that the container sees, and gives the output back. `hidden` are
+/// paths (without a leading slash) whose making is no change: what a runtime makes to mount on. Sockets are left out, for tar has none; a
 /// file that shrinks while it is read is filled up with zeros.
 ///
 /// # Errors
 /// Those of reading the files and of the output.
-pub fn diff<W: Write>(source: &DiffSource, hidden: &[&str], out: W) -> Result<W> {
+pub fn diff<W: Write>(source: &DiffSource, hidden: &[&str], ids: &IdMaps, out: W) -> Result<W> {
     let mut packer = Packer {
+        ids,
         tar: Writer::new(out),
         links: HashMap::new(),
         buffer: vec![0; BUFFER_LEN],
@@ -63,14 +65,15 @@ fn write_error(source: io::Error) -> Error {
     }
 }
 
-struct Packer<W> {
+struct Packer<'i, W> {
+    ids: &'i IdMaps,
     tar: Writer<W>,
     /// First names of files with several, by device and inode.
     links: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
 }
 
-impl<W: Write> Packer<W> {
+impl<W: Write> Packer<'_, W> {
     /// An empty file that means something by its name, beside `path`.
     fn marker(&mut self, path: &[u8], name: &[u8]) -> Result<()> {
         let (parent, _) = split(path);
@@ -103,6 +106,7 @@ impl<W: Write> Packer<W> {
             FileType::Socket | FileType::Unknown => return Ok(()),
         };
         let device = matches!(kind, Kind::CharDevice | Kind::BlockDevice);
+        let (uid, gid) = self.ids.inside(stat.st_uid, stat.st_gid);
         let mut entry = Entry {
             kind,
             path: if kind == Kind::Directory {
@@ -111,8 +115,8 @@ impl<W: Write> Packer<W> {
                 path.to_vec()
             },
             mode: stat.st_mode & 0o7777,
-            uid: stat.st_uid.into(),
-            gid: stat.st_gid.into(),
+            uid: uid.into(),
+            gid: gid.into(),
             mtime: (stat.st_mtime, stat.st_mtime_nsec as u32),
             dev_major: if device {
                 rustix::fs::major(stat.st_rdev)

@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use hull_sys::path::open_in_root;
-use rustix::fs::{FileType, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 const SLOTS: usize = 64;
@@ -26,6 +26,8 @@ pub(super) struct Dirs {
     clock: u64,
     /// Directories that were made without an entry of their own.
     implicit: BTreeSet<Vec<u8>>,
+    /// Owner and group of those.
+    owner: (u32, u32),
 }
 
 struct Slot {
@@ -42,7 +44,7 @@ struct Slot {
 const IMPLICIT_MAX: usize = 100_000;
 
 impl Dirs {
-    pub fn new(root: OwnedFd) -> Self {
+    pub fn new(root: OwnedFd, owner: (u32, u32)) -> Self {
         let slots = (0..SLOTS).map(|_| None).collect();
         Dirs {
             root,
@@ -51,6 +53,7 @@ impl Dirs {
             last: 0,
             clock: 0,
             implicit: BTreeSet::new(),
+            owner,
         }
     }
 
@@ -178,6 +181,10 @@ impl Dirs {
         self.implicit.insert(path.to_vec());
         let fd = self.open_fd(path)?;
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755))?;
+        if self.owner != (0, 0) {
+            let (uid, gid) = (Uid::from_raw(self.owner.0), Gid::from_raw(self.owner.1));
+            rustix::fs::chownat(&fd, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
+        }
         self.insert(path, fd)
     }
 

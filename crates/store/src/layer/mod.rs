@@ -11,15 +11,17 @@ mod compress;
 mod diff;
 mod dirs;
 mod hashed;
+mod ids;
 mod lower;
 mod merge;
 pub mod tar;
 mod walk;
 
-pub use apply::{Applied, ApplyOptions, IdRange, Pending, apply};
+pub use apply::{Applied, ApplyOptions, Pending, apply};
 pub use changes::{Change, ChangeKind, changes};
 pub use compress::{decompress, decompress_detect};
 pub use diff::diff;
+pub use ids::{IdMaps, IdRange};
 pub use lower::settle;
 pub use merge::{copy_tree, merge};
 
