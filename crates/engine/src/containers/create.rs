@@ -220,7 +220,7 @@ fn make(
         .snapshots
         .prepare(&id, parent.as_deref())
         .map_err(failed("make the container's file system"))?;
-    crate::rootfs::mark(&rootfs, (0, 0))?;
+    crate::rootfs::mark(&rootfs, world.options.userns_remap.root())?;
     limit_size(world, &id, &record.host.storage_opt)?;
     world.options.failpoints.pass("create.snapshot")?;
     let dir = world.container_dir(&id).0;
