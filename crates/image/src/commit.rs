@@ -78,10 +78,18 @@ impl Images {
 
     /// The bytes and the parsed form of an image's manifest.
     pub(crate) fn manifest_of(&self, image: &Image) -> Result<(Vec<u8>, hull_oci::Manifest)> {
-        let bytes = self.options().content.read(
+        let read = self.options().content.read(
             &image.target.digest,
             hull_oci::image::DOCUMENT_LEN_MAX as u64,
-        )?;
+        );
+        let bytes = match read {
+            Ok(bytes) => bytes,
+            // It was removed since it was looked up.
+            Err(hull_store::Error::BlobNotFound(_)) => {
+                return Err(Error::NoSuchImage(image.id.to_string()));
+            }
+            Err(error) => return Err(error.into()),
+        };
         let manifest = serde_json::from_slice(&bytes).map_err(|error| {
             Error::Invalid(format!(
                 "image {} has a damaged manifest: {error}",
