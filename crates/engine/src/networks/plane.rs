@@ -221,6 +221,15 @@ impl Plane {
         {
             aliases.push(owner.hostname.to_owned());
         }
+        let link_names = want
+            .settings
+            .links
+            .iter()
+            .map(|link| {
+                let (name, alias) = crate::record::parse_link(link)?;
+                Ok((alias.to_owned(), name.to_owned()))
+            })
+            .collect::<Result<_>>()?;
         Ok(Endpoint {
             id: new_id(),
             network_id: record.network.id.clone(),
@@ -229,6 +238,7 @@ impl Plane {
             mac: mac.map(str::parse::<MacAddr>).transpose()?,
             names: vec![owner.name.to_owned(), short(owner.id).to_owned()],
             aliases,
+            link_names,
             ..Endpoint::default()
         })
     }

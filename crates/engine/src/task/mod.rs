@@ -88,6 +88,10 @@ pub(crate) enum Message {
         name: String,
         reply: Reply<()>,
     },
+    RemoveLink {
+        alias: String,
+        reply: Reply<()>,
+    },
     Remove {
         options: RemoveOptions,
         reply: Reply<()>,
@@ -347,6 +351,10 @@ impl Task {
             }
             Message::Rename { name, reply } => {
                 let done = self.rename(&name).await;
+                let _ = reply.send(done);
+            }
+            Message::RemoveLink { alias, reply } => {
+                let done = self.remove_link(&alias).await;
                 let _ = reply.send(done);
             }
             Message::Remove { options, reply } => {
