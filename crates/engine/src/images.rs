@@ -488,6 +488,7 @@ impl Images {
             id: image.id.to_string(),
             repo_tags: image.names.iter().map(Reference::familiar).collect(),
             repo_digests: image.repo_digests.iter().map(Reference::familiar).collect(),
+            parent: parent_of(&image),
             comment: image
                 .config
                 .history
@@ -658,10 +659,6 @@ impl Images {
         };
         // Frozen meanwhile, so that the files are those of one moment.
         let freeze = options.pause && matches!(view.state.phase, crate::phase::Phase::Running(_));
-        let runs = || {
-            let handle = self.world.registry.find(&record.id);
-            handle.is_ok_and(|handle| handle.view().state.phase.is_running())
-        };
         let frozen = match freeze {
             false => false,
             true => {
@@ -669,8 +666,8 @@ impl Images {
                     .await
                 {
                     Ok(()) => true,
-                    // It ended by itself in the meantime, which is as good.
-                    Err(_) if !runs() => false,
+                    // It ended by itself in the meantime, which is as good; its task may learn of it a moment later.
+                    Err(_) if ends_soon(&handle).await => false,
                     Err(error) => return Err(error),
                 }
             }
@@ -684,7 +681,7 @@ impl Images {
                 crate::containers::ask(&self.world, &record.id, crate::task::Message::Unpause)
                     .await;
             if let Err(error) = thawed
-                && runs()
+                && !ends_soon(&handle).await
             {
                 return Err(error);
             }
@@ -795,6 +792,22 @@ fn labels_of(image: &Image) -> BTreeMap<String, String> {
         .unwrap_or_default()
 }
 
+fn parent_of(image: &Image) -> String {
+    image
+        .parent
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default()
+}
+
+/// Whether a container ends within the time that its task takes to learn that it has.
+async fn ends_soon(handle: &crate::world::Handle) -> bool {
+    const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+    let mut view = handle.view.clone();
+    let ended = view.wait_for(|view| view.removed || !view.state.phase.is_running());
+    matches!(tokio::time::timeout(TIMEOUT, ended).await, Ok(Ok(_)))
+}
+
 fn size_of(image: &Image) -> i64 {
     i64::try_from(image.size).unwrap_or(i64::MAX)
 }
@@ -809,7 +822,7 @@ pub(crate) fn summary(image: &Image, users: &[ImageUser]) -> ImageSummary {
         created: image.config.created_at().map_or(0, |time| time.as_second()),
         id: image.id.to_string(),
         labels: labels_of(image),
-        parent_id: String::new(),
+        parent_id: parent_of(image),
         repo_digests: image.repo_digests.iter().map(Reference::familiar).collect(),
         repo_tags: image.names.iter().map(Reference::familiar).collect(),
         shared_size: -1,

@@ -31,6 +31,7 @@ mod shim;
 mod signal;
 mod spec;
 pub mod streams;
+mod subpath;
 pub mod system;
 mod tarfile;
 mod task;

@@ -98,6 +98,11 @@ fn daemon_id(world: &World) -> Result<String> {
 }
 
 impl System {
+    /// Whether the host has cgroup v2.
+    pub fn cgroup2(&self) -> bool {
+        self.world.host.cgroup2
+    }
+
     /// `GET /info`.
     pub async fn info(&self) -> Result<SystemInfo> {
         let world = &self.world;

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use hull_oci::image::{History, chain_id, media_type};
 use hull_oci::{Descriptor, Digest, ImageConfig, Platform};
+use hull_state::images;
 use hull_store::layer::diff;
 
 use crate::images::{Images, now};
@@ -38,7 +39,15 @@ impl Images {
         let (layer, diff_id) = self.commit_layer(options, chains.first(), &config, &lease)?;
         config.rootfs.diff_ids.push(diff_id);
         layers.push(layer);
-        self.record_own(&config, layers, options.reference.as_ref())
+        let id = self.record_own(&config, layers, options.reference.as_ref())?;
+        if let Some(parent) = &parent {
+            // A crash before this leaves a whole image that does not say where it is from.
+            let (own, parent) = (id.to_string(), parent.id.to_string());
+            self.options()
+                .db
+                .write(|tx| images::set_parent(tx, &own, &parent))?;
+        }
+        Ok(id)
     }
 
     fn commit_layer(

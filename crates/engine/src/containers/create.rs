@@ -589,7 +589,9 @@ fn networks(
         let settings = settings.unwrap_or_default();
         let same = name == main
             || name == main_name
-            || record.as_ref().is_some_and(|record| record.network.id == name)
+            || record
+                .as_ref()
+                .is_some_and(|record| record.network.id == name)
             || (name == "default" && mode == NetworkMode::Bridge);
         let found = if same {
             record.clone()
@@ -834,6 +836,7 @@ mod tests {
             size: 0,
             target: hull_oci::Descriptor::new("m", digest, 0),
             last_tagged: None,
+            parent: None,
         }
     }
 

@@ -211,6 +211,12 @@ impl Plane {
         want: &Wanted<'_>,
         record: &NetworkRecord,
     ) -> Result<Endpoint> {
+        if record.config_only {
+            return Err(Error::new(
+                Kind::Forbidden,
+                "cannot create endpoint on configuration-only network",
+            ));
+        }
         let mac = [want.settings.mac_address.as_str(), owner.mac_address]
             .into_iter()
             .find(|mac| !mac.is_empty());

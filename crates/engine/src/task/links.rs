@@ -7,7 +7,7 @@ use crate::record::ContainerRecord;
 use crate::world::World;
 
 /// The variables of all links of `record`. Links whose target does not run were refused before.
-pub(super) fn environment(world: &World, record: &ContainerRecord) -> Vec<String> {
+pub(crate) fn environment(world: &World, record: &ContainerRecord) -> Vec<String> {
     let mut env = Vec::new();
     for link in &record.links {
         let Ok(handle) = world.registry.find(&link.target) else {

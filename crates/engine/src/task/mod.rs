@@ -40,6 +40,7 @@ use crate::world::{Handle, World};
 
 pub(crate) use change::name_taken;
 pub(crate) use failure::exec_failure;
+pub(crate) use links::environment as link_environment;
 pub(crate) use prepare::{
     cgroups_path, exec_inputs_user, image_view_key, start_dns as restart_dns,
 };

@@ -567,9 +567,13 @@ fn extra_mount(
             let [view] = &views[..] else {
                 return Err(Error::missing("an image mount of several file systems"));
             };
-            resolved.source = view.source.clone().unwrap_or_else(|| "overlay".to_owned());
-            resolved.options = view.options.clone();
-            resolved.fstype = view.kind.clone();
+            let view = match mount.subpath.as_str() {
+                "" => view.clone(),
+                subpath => crate::subpath::of_view(view, subpath, &mount.name)?,
+            };
+            resolved.source = view.source.unwrap_or_else(|| "overlay".to_owned());
+            resolved.options = view.options;
+            resolved.fstype = view.kind;
             resolved.rw = false;
         }
     }
