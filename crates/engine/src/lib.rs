@@ -7,6 +7,7 @@
 pub mod admit;
 mod changes;
 mod clock;
+mod commit;
 pub mod containers;
 mod copyup;
 mod detach;

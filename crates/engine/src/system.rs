@@ -209,7 +209,6 @@ impl System {
             init_binary: "docker-init".to_owned(),
             runc_commit: Commit {
                 id: env!("CARGO_PKG_VERSION").to_owned(),
-                ..Commit::default()
             },
             security_options: security_options(world),
             default_address_pools: world

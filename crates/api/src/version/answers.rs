@@ -141,7 +141,7 @@ fn add_aliases(inspect: &mut Value) {
 
 /// Brings a list of images to the client's version: up to 1.42 an image without names is called `<none>`, up to 1.43 each has a
 /// `VirtualSize`, up to 1.47 no descriptor, and up to 1.50 its containers are not counted.
-pub fn adapt_image_list(version: Version, images: &mut Vec<ImageSummary>) -> Option<Value> {
+pub fn adapt_image_list(version: Version, images: &mut [ImageSummary]) -> Option<Value> {
     for image in images.iter_mut() {
         if version < Version::new(43) && image.repo_tags.is_empty() && image.repo_digests.is_empty()
         {
