@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admit;
+mod cdi;
 mod changes;
 mod clock;
 mod commit;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hull_api::system::{
-    AddressPool, Commit, ComponentVersion, DiskUsage, FirewallInfo, IndexInfo, PlatformName,
-    PluginsInfo, RegistryServiceConfig, Runtime, SwarmInfo, SystemInfo, SystemVersion,
+    AddressPool, Commit, ComponentVersion, DeviceInfo, DiskUsage, FirewallInfo, IndexInfo,
+    PlatformName, PluginsInfo, RegistryServiceConfig, Runtime, SwarmInfo, SystemInfo,
+    SystemVersion,
 };
 use hull_network::Firewall;
 use hull_shim::protocol::{CgroupManager, Runtime as ShimRuntime};
@@ -229,7 +230,18 @@ impl System {
                 .to_owned(),
                 info: Vec::new(),
             }),
-            cdi_spec_dirs: ["/etc/cdi", "/var/run/cdi"].map(str::to_owned).to_vec(),
+            cdi_spec_dirs: options
+                .cdi_spec_dirs
+                .iter()
+                .map(|dir| dir.display().to_string())
+                .collect(),
+            discovered_devices: crate::cdi::Registry::read(&options.cdi_spec_dirs)
+                .names()
+                .map(|name| DeviceInfo {
+                    source: "cdi".to_owned(),
+                    id: name.clone(),
+                })
+                .collect(),
             ..SystemInfo::default()
         })
     }

@@ -175,7 +175,8 @@ pub(super) fn bundle(
         default_shm_size: world.options.default_shm_size,
         default_ulimits: &world.options.default_ulimits,
     };
-    let spec = spec::build(&inputs)?;
+    let mut spec = spec::build(&inputs)?;
+    crate::cdi::inject(&world.options.cdi_spec_dirs, &record.host, &mut spec)?;
     world.options.failpoints.pass("start.spec")?;
     let config = ShimConfig {
         id: record.id.clone(),
