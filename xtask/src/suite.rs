@@ -18,7 +18,6 @@ const NEEDS: &[apt::Need] = &[
     need("busybox", "busybox-static"),
     need("docker-registry", "docker-registry"),
     need("dockerd", "docker.io"),
-    need("docker-compose", "docker-compose"),
     need("runc", "runc"),
     need("crun", "crun"),
     need("skopeo", "skopeo"),
@@ -73,6 +72,14 @@ pub fn run(args: &Args) -> Result<()> {
             "-D",
             "warnings",
         ]))
+    })?;
+    stage("fuzz targets", || {
+        // They are checked, not linked: libFuzzer itself, which needs a C++ compiler, is left out.
+        let mut command = shell::cargo(&["check", "--quiet", "--manifest-path", "fuzz/Cargo.toml"]);
+        command
+            .env("CUSTOM_LIBFUZZER_PATH", "/nonexistent/libfuzzer.a")
+            .env("CARGO_TARGET_DIR", shell::target_dir());
+        shell::run(&mut command)
     })?;
     stage("build", || {
         shell::run(&mut shell::cargo(&[

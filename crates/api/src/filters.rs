@@ -140,3 +140,20 @@ impl Filters {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_is_read(pairs in proptest::collection::vec((".{0,8}", ".{0,8}"), 0..6), any in ".{0,40}") {
+            let mut filters = Filters::default();
+            for (key, value) in &pairs {
+                filters.add(key, value);
+            }
+            proptest::prop_assert_eq!(Filters::parse(&filters.encode()), Ok(filters));
+            let _ = Filters::parse(&any);
+        }
+    }
+}

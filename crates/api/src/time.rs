@@ -170,4 +170,15 @@ mod tests {
             assert_eq!(parse_go_duration(bad), None, "{bad}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_time_is_read_or_refused(text in "[-+0-9.:TZhmsuµn]{0,30}", any in ".{0,30}") {
+            let now = Timestamp::new(1_000_000_000, 0).unwrap();
+            for text in [&text, &any] {
+                let _ = parse_timestamp(text, now);
+                let _ = parse_go_duration(text);
+            }
+        }
+    }
 }

@@ -5,10 +5,8 @@
 #![forbid(unsafe_code)]
 
 pub mod admit;
-mod cdi;
 mod changes;
 mod clock;
-mod commit;
 pub mod containers;
 mod copyup;
 mod detach;
@@ -33,7 +31,6 @@ mod shim;
 mod signal;
 mod spec;
 pub mod streams;
-mod subpath;
 pub mod system;
 mod tarfile;
 mod task;

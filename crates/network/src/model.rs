@@ -195,9 +195,6 @@ pub struct Endpoint {
     pub names: Vec<String>,
     /// Further names (`--network-alias`).
     pub aliases: Vec<String>,
-    /// What this container alone calls others on this network (`--link`): alias to name.
-    #[serde(default)]
-    pub link_names: BTreeMap<String, String>,
     /// Published ports, resolved: one entry per host address (see `Host::reserve_ports`).
     pub ports: Vec<PortMapping>,
     /// This endpoint carries the container's default route.
@@ -323,7 +320,8 @@ impl FromStr for MacAddr {
         let mut bytes = [0u8; 6];
         let mut parts = text.split([':', '-']);
         for byte in &mut bytes {
-            let part = parts.next().filter(|p| p.len() == 2).ok_or_else(bad)?;
+            let is_byte = |p: &&str| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit());
+            let part = parts.next().filter(is_byte).ok_or_else(bad)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| bad())?;
         }
         if parts.next().is_some() {

@@ -196,4 +196,15 @@ mod tests {
         );
         assert_eq!(parsed.data, ["size=1m"]);
     }
+
+    proptest::proptest! {
+        /// What an option sets, the same option does not clear; and each option has an effect or is the file system's.
+        #[test]
+        fn any_options_are_sorted(options in proptest::collection::vec("[a-z=,0-9]{0,12}|r?(ro|rw|nosuid|suid|bind|slave|private|relatime)", 0..8)) {
+            let parsed = parse(&options);
+            proptest::prop_assert_eq!(parsed.set & parsed.clear & !attr::ATIME, 0);
+            proptest::prop_assert_eq!(parsed.rec_set & parsed.rec_clear & !attr::ATIME, 0);
+            proptest::prop_assert!(parsed.data.len() <= options.len());
+        }
+    }
 }

@@ -457,4 +457,14 @@ mod tests {
             Err(Error::Protected(_))
         ));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_level_is_categories_or_none(text in "s0:c[0-9+]{0,5},c[0-9+]{0,5}|.{0,20}") {
+            if let Some(categories) = Categories::of_level(&text) {
+                proptest::prop_assert_eq!(Categories::of_level(&categories.level()), Some(categories));
+            }
+            let _ = Contexts::parse(&text);
+        }
+    }
 }

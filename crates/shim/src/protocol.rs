@@ -481,4 +481,23 @@ mod tests {
         assert!(matches!(hello, Hello::Attach(attach) if attach.stdin && !attach.stdout));
         assert_eq!(decoder.into_rest(), b"raw input");
     }
+
+    proptest::proptest! {
+        /// Whatever a client sends, in whatever pieces: values, or a refusal; and no line is read twice.
+        #[test]
+        fn any_bytes_are_read_or_refused(
+            pieces in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40), 0..8),
+        ) {
+            let mut decoder = Decoder::default();
+            let lines = pieces.concat().iter().filter(|byte| **byte == b'\n').count();
+            let mut taken = 0;
+            for piece in &pieces {
+                decoder.feed(piece).unwrap();
+                while !matches!(decoder.next_value::<Hello>(), Ok(None)) {
+                    taken += 1;
+                }
+            }
+            proptest::prop_assert_eq!(taken, lines);
+        }
+    }
 }

@@ -170,11 +170,6 @@ impl Hull {
             _netns: netns,
         })
     }
-
-    /// Where the daemon listens.
-    pub fn socket(&self) -> &Path {
-        &self.socket
-    }
 }
 
 impl Engine for Hull {
@@ -242,11 +237,6 @@ impl Docker {
             _daemon: daemon,
             _netns: netns,
         })
-    }
-
-    /// Where the daemon listens.
-    pub fn socket(&self) -> &Path {
-        &self.socket
     }
 }
 

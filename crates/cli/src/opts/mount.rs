@@ -113,7 +113,8 @@ impl Mount {
                 put(&mut self.tmpfs, "SizeBytes", size);
             }
             "tmpfs-mode" => {
-                let mode = u32::from_str_radix(value, 8)
+                let digits = Some(value).filter(|v| !v.starts_with('+')).unwrap_or("");
+                let mode = u32::from_str_radix(digits, 8)
                     .map_err(|_| format!("invalid value for {key}: {value}"))?;
                 put(&mut self.tmpfs, "Mode", mode);
             }

@@ -94,8 +94,10 @@ pub fn decode(text: &str, plus: bool) -> Result<String, Failure> {
     while let Some(&byte) = bytes.get(at) {
         match byte {
             b'%' => {
+                // Checked before the conversion, which would take a sign too.
                 let escape = bytes
                     .get(at + 1..at + 3)
+                    .filter(|h| h.iter().all(u8::is_ascii_hexdigit))
                     .and_then(|h| std::str::from_utf8(h).ok());
                 let value = escape.and_then(|h| u8::from_str_radix(h, 16).ok());
                 let Some(value) = value else {
@@ -117,6 +119,7 @@ pub fn decode(text: &str, plus: bool) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn decodes_and_reads_flags() {
@@ -145,7 +148,29 @@ mod tests {
         assert!(
             Query::parse("a=%zz").is_err()
                 && Query::parse("a=%f").is_err()
+                && Query::parse("a=%+f").is_err()
                 && Query::parse("a=%ff").is_err()
         );
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_escaped_is_read(pairs in proptest::collection::vec((".{1,10}", ".{0,20}"), 0..5)) {
+            let escape = |text: &str| text.bytes().map(|b| format!("%{b:02x}")).collect::<String>();
+            let parts: Vec<String> = pairs.iter().map(|(k, v)| format!("{}={}", escape(k), escape(v))).collect();
+            let query = Query::parse(&parts.join("&")).unwrap();
+            prop_assert_eq!(query.0, pairs);
+        }
+
+        #[test]
+        fn any_query_is_read_or_refused(text in "[a-z0-9%+&=f-]{0,40}") {
+            // Each `%` is followed by two digits, or the whole is refused.
+            let broken = text.split('%').skip(1).any(|rest| {
+                let digits = rest.get(..2).unwrap_or("");
+                digits.len() < 2 || !digits.bytes().all(|b| b.is_ascii_hexdigit())
+            });
+            let read = Query::parse(&text);
+            prop_assert!(!broken || read.is_err(), "{read:?}");
+        }
     }
 }

@@ -3,7 +3,6 @@
 use http::StatusCode;
 use hull_api::IdResponse;
 use hull_api::exec::{ExecConfig, ExecStartConfig};
-use hull_api::version::{adapt_exec, adapt_exec_start};
 
 use super::containers::{stream_type, terminal_size};
 use crate::http::hijack::{Hijack, head_start};
@@ -11,8 +10,7 @@ use crate::http::reframe::as_asked;
 use crate::http::{Answer, Call, Failure, Outcome};
 
 pub(super) async fn create(mut call: Call) -> Outcome {
-    let mut config: ExecConfig = call.json().await?;
-    adapt_exec(call.version, &mut config);
+    let config: ExecConfig = call.json().await?;
     if config.cmd.is_empty() {
         return Err(Failure::invalid("No exec command specified"));
     }
@@ -21,8 +19,7 @@ pub(super) async fn create(mut call: Call) -> Outcome {
 }
 
 pub(super) async fn start(mut call: Call) -> Outcome {
-    let mut config: ExecStartConfig = call.json_or_default().await?;
-    adapt_exec_start(call.version, &mut config);
+    let config: ExecStartConfig = call.json_or_default().await?;
     let terminal = config.tty;
     match call.daemon.engine.execs.start(call.id(), config).await? {
         None => Answer::status(StatusCode::OK),

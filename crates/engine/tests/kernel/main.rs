@@ -4,7 +4,6 @@
 //! own; arguments filter by name.
 
 mod crash;
-mod devices;
 mod fixture;
 mod forwarding;
 mod lifecycle;
@@ -22,7 +21,6 @@ fn cases() -> Vec<Case> {
         network::CASES,
         steps::CASES,
         crash::CASES,
-        devices::CASES,
         forwarding::CASES,
     ]
     .concat()

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
@@ -16,7 +16,6 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::conn::{self, Files};
-use super::pace::Pace;
 use crate::error::{Error, Result};
 
 /// How much of a file is read at once where it cannot be sent by the kernel.
@@ -155,32 +154,30 @@ impl HttpBody for Body {
     }
 }
 
-/// A request's body, from a client that may be only so slow.
+/// A request's body, read with a deadline for each piece.
 #[derive(Debug)]
 pub struct RequestBody {
     incoming: Incoming,
-    pace: Pace,
+    timeout: Duration,
 }
 
 impl RequestBody {
     /// Wraps what hyper gives.
-    pub fn new(incoming: Incoming, pace: Pace) -> Self {
-        RequestBody { incoming, pace }
+    pub fn new(incoming: Incoming, timeout: Duration) -> Self {
+        RequestBody { incoming, timeout }
     }
 
     /// The next piece; nothing at the end.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
-            let started = Instant::now();
-            let frame = tokio::time::timeout(self.pace.left(), self.incoming.frame())
+            let frame = tokio::time::timeout(self.timeout, self.incoming.frame())
                 .await
-                .map_err(|_| Error::TooSlow(self.pace.patience().as_secs()))?;
+                .map_err(|_| Error::TooSlow(self.timeout.as_secs()))?;
             match frame {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(Error::BodyCut(error.to_string())),
                 Some(Ok(frame)) => {
                     if let Ok(bytes) = frame.into_data() {
-                        self.pace.moved(started.elapsed(), bytes.len());
                         return Ok(Some(bytes));
                     }
                 }

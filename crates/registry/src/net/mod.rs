@@ -2,6 +2,5 @@
 
 pub mod body;
 pub mod conn;
-pub mod pace;
 pub mod serve;
 pub mod tls;

@@ -6,7 +6,6 @@
 mod format;
 mod lines;
 mod read;
-mod source;
 mod write;
 
 use std::path::PathBuf;
