@@ -18,6 +18,7 @@ const NEEDS: &[apt::Need] = &[
     need("busybox", "busybox-static"),
     need("docker-registry", "docker-registry"),
     need("dockerd", "docker.io"),
+    need("docker-compose", "docker-compose"),
     need("runc", "runc"),
     need("crun", "crun"),
     need("skopeo", "skopeo"),

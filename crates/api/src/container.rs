@@ -134,8 +134,7 @@ impl ContainerCreateRequest {
     /// # Errors
     /// Go's sentence about the first member of the wrong type.
     pub fn from_slice(body: &[u8]) -> Result<Self, json::Error> {
-        let value: Value =
-            serde_json::from_slice(body).map_err(|e| json::Error::Syntax(e.to_string()))?;
+        let value = json::document(body)?;
         let mut object = match value {
             Value::Object(object) => object,
             Value::Null => Map::new(),
@@ -282,8 +281,7 @@ impl UpdateConfig {
     /// # Errors
     /// Go's sentence about the first member of the wrong type.
     pub fn from_slice(body: &[u8]) -> Result<Self, json::Error> {
-        let value: Value =
-            serde_json::from_slice(body).map_err(|e| json::Error::Syntax(e.to_string()))?;
+        let value = json::document(body)?;
         let restart_policy = match &value {
             Value::Object(object) => {
                 json::take_member(&mut object.clone(), "RestartPolicy").unwrap_or(Value::Null)

@@ -88,7 +88,24 @@ impl Error {
 /// # Errors
 /// [`Error::Syntax`] where the bytes are not one JSON document, else the first mismatch.
 pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    from_value(serde_json::from_slice(bytes).map_err(|e| Error::Syntax(e.to_string()))?)
+    from_value(document(bytes)?)
+}
+
+/// One JSON document, not yet read as anything.
+///
+/// # Errors
+/// [`Error::Syntax`] with Go's sentence where it has one for the case.
+pub fn document(bytes: &[u8]) -> Result<Value, Error> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let text = error.to_string();
+        Error::Syntax(match () {
+            () if error.is_eof() => "unexpected EOF".to_owned(),
+            () if text.starts_with("trailing characters") => {
+                "unexpected content after JSON".to_owned()
+            }
+            () => text,
+        })
+    })
 }
 
 /// As [`from_slice`], from text.

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::image::ImageSummary;
 use crate::inspect::ContainerSummary;
 use crate::json::{self, is_zero};
+use crate::version::Version;
 use crate::volume::Volume;
 
 /// `GET /version`.
@@ -194,9 +195,6 @@ pub struct Runtime {
 pub struct Commit {
     #[serde(rename = "ID")]
     pub id: String,
-    /// Gone from API 1.49; kept for older clients.
-    #[serde(rename = "Expected", skip_serializing_if = "is_zero")]
-    pub expected: String,
 }
 
 /// Swarm state of this node: inactive.
@@ -291,7 +289,7 @@ pub struct DiskUsageResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layers_size: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub images: Option<Vec<ImageSummary>>,
+    pub images: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub containers: Option<Vec<ContainerSummary>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -309,18 +307,33 @@ pub struct DiskUsageResponse {
 }
 
 impl DiskUsage {
-    /// The answer for a client of `version`. Up to 1.51 the lists, from 1.52 sums, with the items where `verbose`.
-    pub fn render(self, version: crate::version::Version, verbose: bool) -> DiskUsageResponse {
-        if version < crate::version::Version::V1_52 {
-            return DiskUsageResponse {
-                layers_size: Some(self.layers_size),
-                images: self.images,
-                containers: self.containers,
-                volumes: self.volumes,
-                build_cache: self.build_cache,
-                ..DiskUsageResponse::default()
-            };
+    /// The answer for a client of `version`. Up to 1.51 the lists; from 1.52 sums, with the items where `verbose`, and with the lists
+    /// beside them where not: the description says that those went with 1.53, and the daemon of Docker 29 still sends them, because
+    /// clients that follow the newest version (docker-py) read them.
+    pub fn render(self, version: Version, verbose: bool) -> DiskUsageResponse {
+        let new = version >= Version::V1_52;
+        let mut answer = match new {
+            true => self.clone().sums(verbose),
+            false => DiskUsageResponse::default(),
+        };
+        if new && verbose {
+            return answer;
         }
+        answer.layers_size = self.images.as_ref().map(|_| self.layers_size);
+        answer.images = self.images.map(|images| match version < Version::new(44) {
+            true => crate::version::with_virtual_size(&images),
+            false => images.iter().map(|image| json!(image)).collect(),
+        });
+        answer.containers = self.containers;
+        if let Some(containers) = &mut answer.containers {
+            crate::version::adapt_container_list(version, containers);
+        }
+        answer.volumes = self.volumes;
+        answer.build_cache = self.build_cache;
+        answer
+    }
+
+    fn sums(self, verbose: bool) -> DiskUsageResponse {
         DiskUsageResponse {
             image_usage: self.images.map(|images| UsageSummary {
                 active_count: images.iter().filter(|i| i.containers > 0).count() as i64,

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
 use hull_engine::EngineOptions;
@@ -79,6 +80,9 @@ pub(crate) fn engine_options(config: &Config) -> Result<EngineOptions> {
         no_proxy: config.proxies.no_proxy.clone(),
     };
     options.labels.clone_from(&config.labels);
+    if !config.cdi_spec_dirs.is_empty() {
+        options.cdi_spec_dirs = config.cdi_spec_dirs.iter().map(PathBuf::from).collect();
+    }
     options.debug = config.debug;
     options.live_restore = config.live_restore == Some(true);
     options.shutdown_timeout = config.shutdown_timeout.unwrap_or(options.shutdown_timeout);

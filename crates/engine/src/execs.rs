@@ -15,7 +15,7 @@ use crate::id::new_id;
 use crate::shim::{AttachReader, AttachWriter, ShimClient, connect_attach};
 use crate::spec::{self, ExecInputs, SecurityOptions};
 use crate::streams::AttachStream;
-use crate::task::{View, exec_failure, exec_inputs_user};
+use crate::task::{View, exec_failure, exec_inputs_user, link_environment};
 use crate::world::{Handle, World, blocking};
 
 /// Ended execs that are remembered for inspect, over all containers.
@@ -385,6 +385,7 @@ impl Execs {
                 record,
                 config: &exec.config,
                 console_size,
+                link_env: link_environment(world, record),
                 user,
                 hostname: spec::hostname(record, &world.host),
                 capabilities: caps.iter().map(|cap| cap.name().to_owned()).collect(),

@@ -136,7 +136,7 @@ fn platform(text: &str) -> Result<Option<Platform>> {
 }
 
 /// `name` with `tag`, which may be a digest; neither: `default_tag` decides.
-fn reference(name: &str, tag: &str) -> Result<Reference> {
+pub(crate) fn reference(name: &str, tag: &str) -> Result<Reference> {
     let text = match tag {
         "" => name.to_owned(),
         digest if digest.contains(':') => format!("{name}@{digest}"),
@@ -488,6 +488,7 @@ impl Images {
             id: image.id.to_string(),
             repo_tags: image.names.iter().map(Reference::familiar).collect(),
             repo_digests: image.repo_digests.iter().map(Reference::familiar).collect(),
+            parent: parent_of(&image),
             comment: image
                 .config
                 .history
@@ -628,77 +629,6 @@ impl Images {
         })
     }
 
-    /// Makes an image of a container; returns its id.
-    pub async fn commit(&self, options: CommitOptions) -> Result<String> {
-        let handle = self.world.registry.find(&options.container)?;
-        let view = handle.view();
-        let record = view.record.clone();
-        let name = match options.repo.as_str() {
-            "" => None,
-            repo => Some(reference(repo, &options.tag)?.with_default_tag()),
-        };
-        let mut config = options
-            .config
-            .clone()
-            .unwrap_or_else(|| record.config.clone());
-        crate::changes::apply(&mut config, &options.changes)?;
-        let commit = hull_image::CommitOptions {
-            snapshot_key: record.id.clone(),
-            hidden: crate::rootfs::MADE_BY_US,
-            parent: record.image_id.parse().ok(),
-            reference: name,
-            author: options.author,
-            comment: options.comment,
-            config: crate::changes::to_oci(&config),
-            container: Some(record.id.clone()),
-            created_by: std::iter::once(record.path.clone())
-                .chain(record.args.iter().cloned())
-                .collect::<Vec<_>>()
-                .join(" "),
-        };
-        // Frozen meanwhile, so that the files are those of one moment.
-        let freeze = options.pause && matches!(view.state.phase, crate::phase::Phase::Running(_));
-        let runs = || {
-            let handle = self.world.registry.find(&record.id);
-            handle.is_ok_and(|handle| handle.view().state.phase.is_running())
-        };
-        let frozen = match freeze {
-            false => false,
-            true => {
-                match crate::containers::ask(&self.world, &record.id, crate::task::Message::Pause)
-                    .await
-                {
-                    Ok(()) => true,
-                    // It ended by itself in the meantime, which is as good.
-                    Err(_) if !runs() => false,
-                    Err(error) => return Err(error),
-                }
-            }
-        };
-        let made = blocking(&self.world, move |world| {
-            Ok(world.images.commit(&commit)?)
-        })
-        .await;
-        if frozen {
-            let thawed =
-                crate::containers::ask(&self.world, &record.id, crate::task::Message::Unpause)
-                    .await;
-            if let Err(error) = thawed
-                && runs()
-            {
-                return Err(error);
-            }
-        }
-        let id = made?.to_string();
-        let mut attributes = record.event_attributes();
-        attributes.insert("imageID".to_owned(), id.clone());
-        attributes.insert("comment".to_owned(), String::new());
-        self.world
-            .events
-            .publish("container", "commit", &record.id, attributes);
-        Ok(id)
-    }
-
     /// What a registry has under a name.
     pub async fn distribution(
         &self,
@@ -795,6 +725,14 @@ fn labels_of(image: &Image) -> BTreeMap<String, String> {
         .unwrap_or_default()
 }
 
+fn parent_of(image: &Image) -> String {
+    image
+        .parent
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default()
+}
+
 fn size_of(image: &Image) -> i64 {
     i64::try_from(image.size).unwrap_or(i64::MAX)
 }
@@ -809,7 +747,7 @@ pub(crate) fn summary(image: &Image, users: &[ImageUser]) -> ImageSummary {
         created: image.config.created_at().map_or(0, |time| time.as_second()),
         id: image.id.to_string(),
         labels: labels_of(image),
-        parent_id: String::new(),
+        parent_id: parent_of(image),
         repo_digests: image.repo_digests.iter().map(Reference::familiar).collect(),
         repo_tags: image.names.iter().map(Reference::familiar).collect(),
         shared_size: -1,

@@ -5,8 +5,10 @@
 #![forbid(unsafe_code)]
 
 pub mod admit;
+mod cdi;
 mod changes;
 mod clock;
+mod commit;
 pub mod containers;
 mod copyup;
 mod detach;
@@ -31,6 +33,7 @@ mod shim;
 mod signal;
 mod spec;
 pub mod streams;
+mod subpath;
 pub mod system;
 mod tarfile;
 mod task;

@@ -108,6 +108,8 @@ pub struct EngineOptions {
     pub init: bool,
     /// `--log-driver`.
     pub log_driver: String,
+    /// `--cdi-spec-dir`: a later one counts more.
+    pub cdi_spec_dirs: Vec<PathBuf>,
     /// The journal's socket, for the log driver `journald`.
     pub journal: PathBuf,
     /// `--log-opt`.
@@ -187,6 +189,7 @@ impl EngineOptions {
             runtimes: BTreeMap::new(),
             init: false,
             log_driver: "json-file".to_owned(),
+            cdi_spec_dirs: ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec(),
             journal: hull_shim::protocol::journal(),
             log_options: BTreeMap::new(),
             default_ulimits: Vec::new(),

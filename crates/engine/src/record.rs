@@ -90,6 +90,32 @@ impl MountRecord {
     }
 }
 
+/// A link of the default bridge. It holds the other container's id, so that a new name does not break it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct LinkRecord {
+    /// Id of the container that is linked to.
+    pub(crate) target: String,
+    /// What this container calls it.
+    pub(crate) alias: String,
+}
+
+/// `name:alias` of `--link`; without an alias the name is one.
+pub(crate) fn parse_link(text: &str) -> Result<(&str, &str)> {
+    let text = text.trim();
+    let (name, alias) = text.split_once(':').unwrap_or((text, text));
+    // Old clients send `/name:/own/alias`.
+    let alias = alias.rsplit('/').next().unwrap_or_default();
+    let name = name.trim_start_matches('/');
+    if text.is_empty() {
+        return Err(Error::invalid("empty string specified for links"));
+    }
+    if name.is_empty() || alias.is_empty() || alias.contains(':') {
+        return Err(Error::invalid(format!("bad format for links: {text}")));
+    }
+    Ok((name, alias))
+}
+
 /// A container as asked for.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -108,8 +134,10 @@ pub(crate) struct ContainerRecord {
     pub(crate) config: ContainerConfig,
     pub(crate) host: HostConfig,
     pub(crate) mounts: Vec<MountRecord>,
-    /// What was asked, by network name.
+    /// What was asked, by network name; a network that was not there when the container was made is under the name asked for.
     pub(crate) networks: BTreeMap<String, EndpointSettings>,
+    /// `--link` on the default bridge.
+    pub(crate) links: Vec<LinkRecord>,
     pub(crate) runtime: String,
     /// Storage driver.
     pub(crate) driver: String,

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hull_api::system::{
-    AddressPool, Commit, ComponentVersion, DiskUsage, FirewallInfo, IndexInfo, PlatformName,
-    PluginsInfo, RegistryServiceConfig, Runtime, SwarmInfo, SystemInfo, SystemVersion,
+    AddressPool, Commit, ComponentVersion, DeviceInfo, DiskUsage, FirewallInfo, IndexInfo,
+    PlatformName, PluginsInfo, RegistryServiceConfig, Runtime, SwarmInfo, SystemInfo,
+    SystemVersion,
 };
 use hull_network::Firewall;
 use hull_shim::protocol::{CgroupManager, Runtime as ShimRuntime};
@@ -98,6 +99,11 @@ fn daemon_id(world: &World) -> Result<String> {
 }
 
 impl System {
+    /// Whether the host has cgroup v2.
+    pub fn cgroup2(&self) -> bool {
+        self.world.host.cgroup2
+    }
+
     /// `GET /info`.
     pub async fn info(&self) -> Result<SystemInfo> {
         let world = &self.world;
@@ -204,7 +210,6 @@ impl System {
             init_binary: "docker-init".to_owned(),
             runc_commit: Commit {
                 id: env!("CARGO_PKG_VERSION").to_owned(),
-                ..Commit::default()
             },
             security_options: security_options(world),
             default_address_pools: world
@@ -225,7 +230,18 @@ impl System {
                 .to_owned(),
                 info: Vec::new(),
             }),
-            cdi_spec_dirs: ["/etc/cdi", "/var/run/cdi"].map(str::to_owned).to_vec(),
+            cdi_spec_dirs: options
+                .cdi_spec_dirs
+                .iter()
+                .map(|dir| dir.display().to_string())
+                .collect(),
+            discovered_devices: crate::cdi::Registry::read(&options.cdi_spec_dirs)
+                .names()
+                .map(|name| DeviceInfo {
+                    source: "cdi".to_owned(),
+                    id: name.clone(),
+                })
+                .collect(),
             ..SystemInfo::default()
         })
     }

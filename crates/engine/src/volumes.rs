@@ -254,7 +254,11 @@ impl Volumes {
     /// Makes a volume, or returns the one of that name.
     pub async fn create(&self, request: VolumeCreateRequest) -> Result<Volume> {
         if request.cluster_volume_spec.is_some() {
-            return Err(Error::missing("cluster volumes"));
+            // They belong to a swarm, and this node is in none: dockerd's answer.
+            return Err(Error::new(
+                crate::Kind::Unavailable,
+                "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
+            ));
         }
         let (volume, new) = blocking(&self.world, move |world| {
             world.volumes.ensure(&request, &world.options.failpoints)

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use hull_oci::image::{History, chain_id, media_type};
 use hull_oci::{Descriptor, Digest, ImageConfig, Platform};
+use hull_state::images;
 use hull_store::layer::diff;
 
 use crate::images::{Images, now};
@@ -38,7 +39,15 @@ impl Images {
         let (layer, diff_id) = self.commit_layer(options, chains.first(), &config, &lease)?;
         config.rootfs.diff_ids.push(diff_id);
         layers.push(layer);
-        self.record_own(&config, layers, options.reference.as_ref())
+        let id = self.record_own(&config, layers, options.reference.as_ref())?;
+        if let Some(parent) = &parent {
+            // A crash before this leaves a whole image that does not say where it is from.
+            let (own, parent) = (id.to_string(), parent.id.to_string());
+            self.options()
+                .db
+                .write(|tx| images::set_parent(tx, &own, &parent))?;
+        }
+        Ok(id)
     }
 
     fn commit_layer(
@@ -78,10 +87,18 @@ impl Images {
 
     /// The bytes and the parsed form of an image's manifest.
     pub(crate) fn manifest_of(&self, image: &Image) -> Result<(Vec<u8>, hull_oci::Manifest)> {
-        let bytes = self.options().content.read(
+        let read = self.options().content.read(
             &image.target.digest,
             hull_oci::image::DOCUMENT_LEN_MAX as u64,
-        )?;
+        );
+        let bytes = match read {
+            Ok(bytes) => bytes,
+            // It was removed since it was looked up.
+            Err(hull_store::Error::BlobNotFound(_)) => {
+                return Err(Error::NoSuchImage(image.id.to_string()));
+            }
+            Err(error) => return Err(error.into()),
+        };
         let manifest = serde_json::from_slice(&bytes).map_err(|error| {
             Error::Invalid(format!(
                 "image {} has a damaged manifest: {error}",

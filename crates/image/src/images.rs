@@ -246,6 +246,7 @@ fn assemble(tx: &Tx<'_>, record: images::Record) -> Result<Image> {
         .target_digest
         .parse()
         .map_err(|_| corrupt("target", &record.id))?;
+    let parent = images::parent(tx, &record.id)?.and_then(|id| id.parse().ok());
     let mut target = match content::get(tx, &record.target_digest)? {
         Some(blob) => Descriptor::new(blob.media_type, target, blob.size),
         None => Descriptor::new(media_type::OCI_MANIFEST, target, 0),
@@ -263,5 +264,6 @@ fn assemble(tx: &Tx<'_>, record: images::Record) -> Result<Image> {
         size: record.size,
         target,
         last_tagged,
+        parent,
     })
 }

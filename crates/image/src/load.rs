@@ -89,7 +89,7 @@ impl Images {
         drop(lease);
         // What no image took has no row: no collection would find it.
         self.forget(files.values().map(|(digest, _)| digest))?;
-        outcome
+        outcome.map_err(lacking)
     }
 
     fn load_archive(
@@ -533,6 +533,17 @@ impl Images {
             }
             Ok(())
         })
+    }
+}
+
+/// What is not found while an archive is loaded is not in it.
+fn lacking(error: Error) -> Error {
+    use hull_store::Error::BlobNotFound;
+    match error {
+        Error::Store(BlobNotFound(digest)) | Error::Layer(_, BlobNotFound(digest)) => {
+            Error::Invalid(format!("the archive lacks {digest}, which it names"))
+        }
+        error => error,
     }
 }
 

@@ -5,7 +5,7 @@
 use std::io::Read;
 
 use hull_oci::image::is_foreign;
-use hull_oci::{Descriptor, Digest, Reference};
+use hull_oci::{Descriptor, Digest, Manifest, Reference};
 use hull_state::images;
 use reqwest::header::LOCATION;
 use reqwest::{Method, Response};
@@ -99,19 +99,19 @@ impl Images {
             let images = self.clone();
             blocking(move || images.distributable(image)).await?
         };
-        let image = match self.push_content(repository, &image, progress).await? {
-            true => image,
+        let (image, bytes, manifest) = match self.push_content(repository, &image, progress).await?
+        {
+            Some((bytes, manifest)) => (image, bytes, manifest),
             // Nobody has some layer as the manifest names it: as Docker does, one is made of what is here.
-            false => {
+            None => {
                 let images = self.clone();
                 let image = blocking(move || images.remade(image)).await?;
-                match self.push_content(repository, &image, progress).await? {
-                    true => image,
-                    false => return Err(Error::NoSuchImage(image.id.to_string())),
-                }
+                let pushed = self.push_content(repository, &image, progress).await?;
+                let (bytes, manifest) =
+                    pushed.ok_or_else(|| Error::NoSuchImage(image.id.to_string()))?;
+                (image, bytes, manifest)
             }
         };
-        let (bytes, manifest) = self.manifest_of(&image)?;
         let tag = name.tag.clone().unwrap_or_default();
         let media_type = manifest.media_type.unwrap_or(image.target.media_type);
         let mut request = Request::new(
@@ -135,14 +135,14 @@ impl Images {
         Ok(PushOutcome { tag, digest, size })
     }
 
-    /// Brings all blobs of an image's manifest to the repository. False when one can be had nowhere.
+    /// Brings all blobs of an image's manifest to the repository, and gives that. None when one can be had nowhere.
     async fn push_content(
         &self,
         repository: &Repository,
         image: &Image,
         progress: &ProgressSink,
-    ) -> Result<bool> {
-        let (_, manifest) = self.manifest_of(image)?;
+    ) -> Result<Option<(Vec<u8>, Manifest)>> {
+        let (bytes, manifest) = self.manifest_of(image)?;
         let blobs: Vec<Descriptor> = manifest
             .layers
             .iter()
@@ -161,8 +161,10 @@ impl Images {
             .map(|layer| layer.chain_id.clone())
             .collect();
         let _lease = self.lease(held, chains).await?;
-        self.push_blobs(repository, &blobs, &manifest.config.digest, progress)
-            .await
+        let complete = self
+            .push_blobs(repository, &blobs, &manifest.config.digest, progress)
+            .await?;
+        Ok(complete.then_some((bytes, manifest)))
     }
 
     async fn push_blobs(

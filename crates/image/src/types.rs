@@ -146,6 +146,8 @@ pub struct Image {
     pub target: Descriptor,
     /// When it was last tagged, RFC 3339; `None` when it never was.
     pub last_tagged: Option<String>,
+    /// The image that it was committed from, while that is there.
+    pub parent: Option<Digest>,
 }
 
 /// One layer of an image.

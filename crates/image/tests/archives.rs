@@ -413,3 +413,62 @@ fn a_restart_sweeps_what_a_crash_left() {
     assert_eq!(store.snapshotter.walk().unwrap().len(), 3);
     assert!(store.images.resolve("a:1").is_ok());
 }
+
+#[test]
+fn what_an_archive_names_and_lacks_is_said() {
+    let fixture = Fixture::layered("team/app:2");
+    let mut blobs = vec![fixture.id(), fixture.manifest_digest()];
+    blobs.push(hull_testkit::image::digest(&gzip(&fixture.layers[1])));
+    for missing in blobs {
+        let store = Store::new();
+        let layout = TempRoot::new("image");
+        fixture.write_oci_layout(layout.path()).unwrap();
+        let hex = missing.strip_prefix("sha256:").unwrap();
+        std::fs::remove_file(layout.join("blobs/sha256").join(hex)).unwrap();
+        let error = load(&store, tar_of(layout.path())).unwrap_err();
+        assert_eq!(error.kind(), Kind::InvalidParameter);
+        assert_eq!(
+            error.to_string(),
+            format!("the archive lacks {missing}, which it names")
+        );
+        store.assert_tidy();
+    }
+}
+
+#[test]
+fn only_the_platforms_asked_for() {
+    let store = Store::new();
+    let platform = |text: &str| hull_oci::Platform::parse(text).unwrap();
+    let options = |platforms: &[&str]| LoadOptions {
+        platforms: platforms.iter().map(|text| platform(text)).collect(),
+    };
+    let none = ProgressSink::none();
+    let archive = || Cursor::new(Fixture::busybox("b:1").docker_archive());
+    let error = store
+        .images
+        .load(archive(), &options(&["linux/arm64", "linux/s390x"]), &none);
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "requested platform (linux/arm64, linux/s390x) not found: the archive has no image for it"
+    );
+    store.assert_tidy();
+    let loaded = store
+        .images
+        .load(archive(), &options(&["linux/arm64", "linux/amd64"]), &none);
+    assert_eq!(loaded.unwrap().len(), 1);
+    let names = ["b:1".to_owned()];
+    store
+        .images
+        .select(&names, &[platform("linux/amd64")])
+        .unwrap();
+    let error = store
+        .images
+        .select(&names, &[platform("linux/arm64")])
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("(linux/amd64) does not match the specified platform (linux/arm64)"),
+        "{error}"
+    );
+}

@@ -479,6 +479,41 @@ async fn a_decompression_bomb() {
     );
 }
 
+/// A zstd frame may ask its reader for a window of gigabytes (RFC 8878, 3.1.1.1.2); a reader must not give it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_that_asks_for_much_memory() {
+    let Some(zstd) = hull_testkit::skips::program("zstd") else {
+        hull_testkit::skip!("zstd is not installed");
+        return;
+    };
+    let files = TempRoot::new("image");
+    let fixture = Fixture::new("x:1").layer(Tar::new().file("a", 0o644, "a").finish());
+    let tar = files.file("layer.tar", &fixture.layers[0]);
+    // From a pipe the length is not known, and the header has the window as it was asked for.
+    let packed = Command::new(zstd)
+        .args(["-q", "-c", "--ultra", "--long=30"])
+        .stdin(std::fs::File::open(tar).unwrap())
+        .output()
+        .unwrap()
+        .stdout;
+    let mut image = Served::new(&fixture);
+    let mut manifest: serde_json::Value = serde_json::from_slice(&image.manifest).unwrap();
+    manifest["layers"][0]["mediaType"] = "application/vnd.oci.image.layer.v1.tar+zstd".into();
+    manifest["layers"][0]["digest"] = hull_testkit::image::digest(&packed).into();
+    manifest["layers"][0]["size"] = packed.len().into();
+    image
+        .blobs
+        .insert(hull_testkit::image::digest(&packed), packed);
+    image.set_manifest(manifest);
+    let error = refused(move |asked| image.answer(asked)).await;
+    assert_eq!(error.kind(), Kind::InvalidParameter);
+    assert!(
+        error.sentence().contains("too much memory"),
+        "{}",
+        error.sentence()
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rubbish_after_and_instead_of_a_layer() {
     for layer in [

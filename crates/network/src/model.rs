@@ -195,6 +195,9 @@ pub struct Endpoint {
     pub names: Vec<String>,
     /// Further names (`--network-alias`).
     pub aliases: Vec<String>,
+    /// What this container alone calls others on this network (`--link`): alias to name.
+    #[serde(default)]
+    pub link_names: BTreeMap<String, String>,
     /// Published ports, resolved: one entry per host address (see `Host::reserve_ports`).
     pub ports: Vec<PortMapping>,
     /// This endpoint carries the container's default route.

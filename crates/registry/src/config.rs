@@ -153,6 +153,10 @@ pub struct Config {
     #[arg(long, env = "HULL_REGISTRY_PROXY_KEEP", default_value = "168h", value_parser = duration, value_name = "TIME")]
     pub proxy_keep: Duration,
 
+    /// Most bytes that the cache keeps, as in 500M or 20G: what was asked for longest ago goes at the next collection; 0 is no limit
+    #[arg(long, env = "HULL_REGISTRY_PROXY_SIZE", default_value = "0", value_parser = bytes, value_name = "SIZE")]
+    pub proxy_size: u64,
+
     /// Collect garbage this often; with 0 only when SIGUSR1 asks for it
     #[arg(long, env = "HULL_REGISTRY_GC_INTERVAL", default_value = "1h", value_parser = duration, value_name = "TIME")]
     pub gc_interval: Duration,
@@ -176,6 +180,16 @@ pub struct Config {
     /// How long a client may send or take nothing before it is cut off
     #[arg(long, env = "HULL_REGISTRY_IDLE_TIMEOUT", default_value = "60s", value_parser = duration, value_name = "TIME")]
     pub idle_timeout: Duration,
+
+    /// Bytes a second that pay for the waiting for a slow client, within --idle-timeout; 0 lets any byte do so
+    #[arg(
+        long = "min-rate",
+        env = "HULL_REGISTRY_MIN_RATE",
+        default_value = "1K",
+        value_parser = bytes,
+        value_name = "SIZE"
+    )]
+    pub rate_min: u64,
 
     /// Most connections at once; further ones wait
     #[arg(
@@ -235,6 +249,20 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("duration {text:?} is too long"))
 }
 
+/// A number of bytes with an optional unit, 1024-based: `4096`, `64K`, `500M`, `20G`, `1T`.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let bad = || format!("{text:?} is no size such as 64K, 500M or 20G");
+    let (number, shift) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 20),
+        Some((at, 'g' | 'G')) => (&text[..at], 30),
+        Some((at, 't' | 'T')) => (&text[..at], 40),
+        _ => (text, 0),
+    };
+    let number: u64 = number.parse().map_err(|_| bad())?;
+    number.checked_mul(1 << shift).ok_or_else(bad)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,6 +281,16 @@ mod tests {
             "18446744073709551615d",
         ] {
             assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(bytes("4096"), Ok(4096));
+        assert_eq!(bytes("64k"), Ok(64 << 10));
+        assert_eq!(bytes("20G"), Ok(20 << 30));
+        for bad in ["", "G", "1.5G", "-1", "1X", "99999999T"] {
+            assert!(bytes(bad).is_err(), "{bad}");
         }
     }
 

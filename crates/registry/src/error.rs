@@ -45,8 +45,8 @@ pub enum Error {
     /// The client went away, or sent less than it announced.
     #[error("request body ended early: {0}")]
     BodyCut(String),
-    /// Nothing came from the client for the given number of seconds.
-    #[error("nothing was received for {0} seconds")]
+    /// Nothing, or too little, came from the client for the given number of seconds.
+    #[error("nothing, or too little, was received for {0} seconds")]
     TooSlow(u64),
     /// A digest that does not parse.
     #[error("provided digest is invalid: {0}")]

@@ -13,6 +13,7 @@ use crate::api::{App, Policy};
 use crate::auth::Auth;
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::net::pace::Pace;
 use crate::net::serve::{Listening, serve, stopped};
 use crate::net::tls;
 use crate::proxy::Proxy;
@@ -20,6 +21,8 @@ use crate::storage::{GcOptions, Storage};
 
 /// Threads that run requests: the work is the kernel's and the disk's.
 const WORKERS: usize = 2;
+/// How long blobs of a cache with a limit stay without a manifest.
+const CACHE_GRACE_MAX: Duration = Duration::from_secs(300);
 /// Threads that may wait for the disk at once.
 const BLOCKING_THREADS_MAX: usize = 32;
 
@@ -42,8 +45,18 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 }
 
 fn gc_options(config: &Config) -> GcOptions {
+    let size_max = config
+        .proxy
+        .as_ref()
+        .and(Some(config.proxy_size))
+        .filter(|size| *size > 0);
     GcOptions {
-        grace: config.gc_grace,
+        // Nobody pushes to a cache, and what is being fetched is held: what must go for its size need not wait.
+        grace: match size_max {
+            Some(_) => config.gc_grace.min(CACHE_GRACE_MAX),
+            None => config.gc_grace,
+        },
+        size_max,
         upload_age_max: config.upload_age,
         untagged: config.gc_untagged,
         unused: config
@@ -69,7 +82,7 @@ async fn run_async(config: Config, storage: Storage) -> anyhow::Result<()> {
         policy: Policy {
             read_only: config.read_only,
             delete: !config.no_delete,
-            idle_timeout: config.idle_timeout,
+            pace: Pace::new(config.idle_timeout, config.rate_min),
         },
         auth: Auth::from_config(&config)?,
         proxy,

@@ -131,6 +131,44 @@ fn since_and_until_are_found_in_a_large_log() {
 }
 
 #[test]
+fn large_compressed_generations_are_read_in_pieces() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let rotation = Rotation {
+        size_bytes_max: Some(900_000),
+        files_max: 4,
+        compress: true,
+    };
+    let mut writer = Writer::open(&path, Format::Local, rotation, None).unwrap();
+    let mut middle = jiff::Timestamp::now();
+    let mut all = Vec::new();
+    for block in 0..20 {
+        if block == 10 {
+            middle = jiff::Timestamp::now();
+        }
+        let block: Vec<String> = (0..2500).map(|n| format!("{block} line {n}\n")).collect();
+        writer
+            .write(Stream::Stdout, block.concat().as_bytes())
+            .unwrap();
+        all.extend(block);
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let only = |since, tail| {
+        let options = ReadOptions {
+            tail,
+            since,
+            until: None,
+        };
+        read(&path, Format::Local, options)
+    };
+    assert_eq!(only(None, None), all);
+    assert_eq!(only(Some(middle), None), all[25_000..]);
+    for wanted in [1, 24_999, 40_000] {
+        assert_eq!(only(None, Some(wanted)), all[all.len() - wanted..]);
+    }
+}
+
+#[test]
 fn damage_is_skipped_and_an_absent_log_is_empty() {
     both(|path, format| {
         assert!(read(path, format, ReadOptions::default()).is_empty());

@@ -164,6 +164,26 @@ pub fn put_record(tx: &Tx, record: &Record) -> Result<()> {
     Ok(())
 }
 
+/// Records which image another was committed from.
+pub fn set_parent(tx: &Tx, id: &str, parent: &str) -> Result<()> {
+    tx.execute(
+        "write an image's parent",
+        "UPDATE image_records SET parent = ?2 WHERE id = ?1",
+        [id, parent],
+    )?;
+    Ok(())
+}
+
+/// The image that this one was committed from, while that is there.
+pub fn parent(tx: &Tx, id: &str) -> Result<Option<String>> {
+    tx.first(
+        "read an image's parent",
+        "SELECT below.id FROM image_records own JOIN image_records below ON below.id = own.parent WHERE own.id = ?1",
+        [id],
+        |row| row.get(0),
+    )
+}
+
 /// Removes an image with its names and repository digests; says whether it was there.
 pub fn remove_record(tx: &Tx, id: &str) -> Result<bool> {
     tx.execute(
@@ -239,6 +259,25 @@ mod tests {
             created: "2026-11-20T00:00:00Z".into(),
             platform: "linux/amd64".into(),
         }
+    }
+
+    #[test]
+    fn a_parent_is_named_while_it_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(dir.path().join("state.db")).unwrap();
+        db.write(|tx| {
+            put_record(tx, &record_of("sha256:a"))?;
+            put_record(tx, &record_of("sha256:b"))?;
+            assert_eq!(parent(tx, "sha256:b")?, None);
+            set_parent(tx, "sha256:b", "sha256:a")?;
+            // Made once more by another way, it keeps it.
+            put_record(tx, &record_of("sha256:b"))?;
+            assert_eq!(parent(tx, "sha256:b")?.as_deref(), Some("sha256:a"));
+            remove_record(tx, "sha256:a")?;
+            assert_eq!(parent(tx, "sha256:b")?, None);
+            Ok(())
+        })
+        .unwrap();
     }
 
     #[test]

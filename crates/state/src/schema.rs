@@ -10,7 +10,7 @@
 //! volumes(name PK, driver, mountpoint, labels JSON, options JSON, created, anonymous)
 //! images(name PK "docker.io/library/nginx:latest", image_id -> image_records, target_digest, target_media_type, updated)
 //! repo_digests(name "docker.io/library/nginx", digest, image_id)     PK(name, digest)
-//! image_records(id PK, target_digest, config JSON text, chain_id, size, created, platform)
+//! image_records(id PK, target_digest, config JSON text, chain_id, size, created, platform, parent)
 //! blobs(digest PK, size, media_type, created)   blob_edges(parent, child)   manifest -> config, layers; index -> manifests
 //! layers(chain_id PK, diff_id, parent, snapshot_key, size, blob_digest, blob_size)
 //! snapshots(n PK AUTOINCREMENT, key UNIQUE, driver, parent, kind active|view|committed, size, inodes, created)
@@ -27,7 +27,7 @@ use rusqlite::Connection;
 use crate::{Error, Result};
 
 /// Each entry brings `user_version` from its index to its index + 1. Entries are never edited once released.
-const MIGRATIONS: &[&str] = &[V1];
+const MIGRATIONS: &[&str] = &[V1, V2];
 
 const V1: &str = "
 CREATE TABLE settings(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -87,6 +87,9 @@ CREATE TABLE lease_refs(
   PRIMARY KEY(lease_id, kind, key)) WITHOUT ROWID;
 CREATE INDEX lease_refs_key ON lease_refs(kind, key);
 ";
+
+/// What an image was committed from.
+const V2: &str = "ALTER TABLE image_records ADD COLUMN parent TEXT";
 
 /// Brings the file up to the newest schema, each step in a transaction of its own.
 pub(crate) fn migrate(conn: &mut Connection, path: &Path) -> Result<()> {

@@ -5,10 +5,13 @@ mod common;
 
 use std::path::Path;
 
+use std::os::fd::AsRawFd;
+
 use common::{apply_to, tree};
+use hull_state::Db;
 use hull_store::layer::tar::{Entry, Kind, Writer};
 use hull_store::layer::{IdMaps, diff};
-use hull_store::snapshot::DiffSource;
+use hull_store::snapshot::{DiffSource, Snapshotter, open};
 use hull_testkit::TempRoot;
 use proptest::prelude::*;
 
@@ -103,6 +106,78 @@ fn stable(root: &Path, implicit: &[Vec<u8>]) -> Vec<String> {
         None => line,
     };
     tree(root).into_iter().filter(own).map(timeless).collect()
+}
+
+/// Commits the layers one on the other, up to the first that is refused; gives how many there are and what is seen of them.
+fn stacked(driver: &'static str, root: &Path, layers: &[Vec<u8>]) -> (usize, Vec<String>) {
+    let db = Db::open(root.join("state.db")).unwrap();
+    let driver = open(Some(driver), &[], &root.join("snapshots"), db).unwrap();
+    let mut top: Option<String> = None;
+    let mut count = 0;
+    for archive in layers {
+        let (key, name) = (format!("stage-{count}"), format!("layer-{count}"));
+        let dir = driver.stage(&key).unwrap();
+        let Ok(applied) = apply_to(archive, &dir) else {
+            break;
+        };
+        if driver
+            .commit_layer(&name, &key, top.as_deref(), &applied.pending)
+            .is_err()
+        {
+            break;
+        }
+        top = Some(name);
+        count += 1;
+    }
+    let seen = top.map_or_else(Vec::new, |top| seen(&*driver, &top));
+    (count, seen)
+}
+
+/// The whole tree of a committed layer and those below. Times of directories and attributes of the root are not compared: a
+/// directory's time changes with what is done in it, and a layer need not have an entry for its root.
+fn seen(driver: &dyn Snapshotter, layer: &str) -> Vec<String> {
+    let mounts = driver.view("look", layer).unwrap();
+    let [mount] = mounts.as_slice() else {
+        panic!("one mount: {mounts:?}")
+    };
+    let source = mount.source.clone().unwrap_or_default();
+    let root = match mount.kind.as_deref() {
+        Some("bind") => hull_sys::path::open_dir(Path::new(&source)).unwrap(),
+        kind => {
+            let kind = kind.unwrap_or_default();
+            hull_sys::mount::detached(kind, Some(&source), &mount.options).unwrap()
+        }
+    };
+    let timeless = |line: String| match line.split_once(" time=") {
+        Some((start, rest)) if start.contains(" d mode=") => {
+            let rest = rest.split_once(' ').map_or("", |(_, rest)| rest);
+            format!("{start} {rest}").replace("trusted.overlay.opaque=79", "")
+        }
+        _ => line,
+    };
+    let path = format!("/proc/self/fd/{}/.", root.as_raw_fd());
+    tree(Path::new(&path))
+        .into_iter()
+        .filter(|line| !line.starts_with(" d "))
+        .map(timeless)
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    /// Whiteouts, opaque directories, hard links into layers below, files over directories and back: a driver that joins
+    /// layers and one that lays them over a copy show the same.
+    #[test]
+    fn drivers_show_the_same_of_any_layers(
+        layers in proptest::collection::vec(proptest::collection::vec(member(), 1..12), 1..4)
+    ) {
+        let temp = TempRoot::new("store");
+        let layers: Vec<Vec<u8>> = layers.iter().map(|members| pack(members)).collect();
+        let joined = stacked("overlay2", &temp.folder("joined"), &layers);
+        let copied = stacked("vfs", &temp.folder("copied"), &layers);
+        prop_assert_eq!(joined, copied);
+    }
 }
 
 proptest! {

@@ -170,6 +170,11 @@ impl Hull {
             _netns: netns,
         })
     }
+
+    /// Where the daemon listens.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
 }
 
 impl Engine for Hull {
@@ -237,6 +242,11 @@ impl Docker {
             _daemon: daemon,
             _netns: netns,
         })
+    }
+
+    /// Where the daemon listens.
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 }
 

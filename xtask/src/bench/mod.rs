@@ -4,6 +4,7 @@
 //! disk is measured. Samples of the engines are interleaved, so that a change in the machine's load hits all of them. What is printed
 //! is the median and the ratio to Hull; nothing is asserted.
 
+mod daemon;
 mod disk;
 mod engines;
 mod floor;
@@ -47,6 +48,8 @@ enum Part {
     Images(images::Args),
     /// The registry server beside docker-registry.
     Registry(registry::Args),
+    /// What a daemon does besides starting containers: requests, logs, stats, events. Beside dockerd.
+    Daemon,
 }
 
 /// Builds Hull, starts the engines, measures, prints a Markdown table.
@@ -54,7 +57,7 @@ pub fn run(args: &Args) -> Result<()> {
     match &args.part {
         Some(Part::Images(args)) => return images::run(args),
         Some(Part::Registry(args)) => return registry::run(args),
-        None => {}
+        Some(Part::Daemon) | None => {}
     }
     if !rustix::process::geteuid().is_root() {
         bail!("engines need root: run ./x bench as root");
@@ -77,6 +80,9 @@ pub fn run(args: &Args) -> Result<()> {
         .prefix("hull-bench-")
         .tempdir_in("/dev/shm")?;
     let image = engines::busybox_tar(work.path())?;
+    if matches!(args.part, Some(Part::Daemon)) {
+        return daemon::run(work.path(), &image);
+    }
     let mut report = Report::new(&["docker", "podman"], "kernel floor");
 
     let (hull, cold) = timed(|| Hull::start(work.path()))?;

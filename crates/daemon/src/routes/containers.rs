@@ -5,7 +5,7 @@ use http::{StatusCode, header};
 use hull_api::container::{
     ContainerConfig, ContainerCreateRequest, UpdateConfig, WaitCondition, WaitError, WaitResponse,
 };
-use hull_api::version::{Version, adapt_create, adapt_inspect};
+use hull_api::version::{Version, adapt_container_list, adapt_create, adapt_inspect, adapt_update};
 use hull_api::{frames, time};
 use hull_engine::containers::{AttachOptions, ListOptions, LogsOptions, RemoveOptions};
 
@@ -37,7 +37,9 @@ pub(super) async fn list(call: Call) -> Outcome {
         size: call.query.flag("size"),
         filters: call.query.filters()?,
     };
-    Answer::json(&call.daemon.engine.containers.list(options).await?)
+    let mut list = call.daemon.engine.containers.list(options).await?;
+    adapt_container_list(call.version, &mut list);
+    Answer::json(&list)
 }
 
 pub(super) async fn create(mut call: Call) -> Outcome {
@@ -53,16 +55,19 @@ pub(super) async fn create(mut call: Call) -> Outcome {
             "config cannot be empty in order to create a container",
         ));
     }
-    adapt_create(call.version, &mut request);
-    let (name, platform) = (optional(&call, "name"), optional(&call, "platform"));
-    Answer::created(
-        &call
-            .daemon
-            .engine
-            .containers
-            .create(name, platform, request)
-            .await?,
-    )
+    let cgroup2 = call.daemon.engine.system.cgroup2();
+    let warnings = adapt_create(call.version, cgroup2, &mut request).map_err(Failure::invalid)?;
+    let name = optional(&call, "name");
+    // Before 1.41 there was no such parameter.
+    let platform = optional(&call, "platform").filter(|_| call.version >= Version::new(41));
+    let mut created = call
+        .daemon
+        .engine
+        .containers
+        .create(name, platform, request)
+        .await?;
+    created.warnings.extend(warnings);
+    Answer::created(&created)
 }
 
 pub(super) async fn inspect(call: Call) -> Outcome {
@@ -72,9 +77,6 @@ pub(super) async fn inspect(call: Call) -> Outcome {
         .containers
         .inspect(call.id(), call.query.flag("size"))
         .await?;
-    if call.version >= Version::V1_52 {
-        return Answer::json(&inspect);
-    }
     let mut value = encode(&inspect)?;
     adapt_inspect(call.version, &mut value);
     Answer::json(&value)
@@ -176,7 +178,8 @@ pub(super) async fn update(mut call: Call) -> Outcome {
             "invalid JSON: got EOF while reading request body",
         ));
     }
-    let update = UpdateConfig::from_slice(&body).map_err(|e| invalid_json(&e))?;
+    let mut update = UpdateConfig::from_slice(&body).map_err(|e| invalid_json(&e))?;
+    adapt_update(call.version, &mut update);
     Answer::json(
         &call
             .daemon
@@ -305,11 +308,12 @@ pub(super) async fn attach(mut call: Call) -> Outcome {
     }))
 }
 
-/// Without any stream named, dockerd takes all of them.
+/// Without any stream named, dockerd takes all of them; before 1.42 always.
 pub(super) async fn attach_websocket(call: Call) -> Outcome {
     let response = websocket::handshake(&call.head.headers)?;
     let mut options = attach_options(&call);
-    if !options.stdin && !options.stdout && !options.stderr {
+    let named = options.stdin || options.stdout || options.stderr;
+    if !named || call.version < Version::new(42) {
         (options.stdin, options.stdout, options.stderr) = (true, true, true);
     }
     let attached = call

@@ -3,6 +3,7 @@
 use http::StatusCode;
 use hull_api::IdResponse;
 use hull_api::exec::{ExecConfig, ExecStartConfig};
+use hull_api::version::{adapt_exec, adapt_exec_start};
 
 use super::containers::{stream_type, terminal_size};
 use crate::http::hijack::{Hijack, head_start};
@@ -10,7 +11,8 @@ use crate::http::reframe::as_asked;
 use crate::http::{Answer, Call, Failure, Outcome};
 
 pub(super) async fn create(mut call: Call) -> Outcome {
-    let config: ExecConfig = call.json().await?;
+    let mut config: ExecConfig = call.json().await?;
+    adapt_exec(call.version, &mut config);
     if config.cmd.is_empty() {
         return Err(Failure::invalid("No exec command specified"));
     }
@@ -19,7 +21,8 @@ pub(super) async fn create(mut call: Call) -> Outcome {
 }
 
 pub(super) async fn start(mut call: Call) -> Outcome {
-    let config: ExecStartConfig = call.json_or_default().await?;
+    let mut config: ExecStartConfig = call.json_or_default().await?;
+    adapt_exec_start(call.version, &mut config);
     let terminal = config.tty;
     match call.daemon.engine.execs.start(call.id(), config).await? {
         None => Answer::status(StatusCode::OK),

@@ -28,16 +28,14 @@ pub(super) fn progress(messages: ProgressStream) -> Outcome {
 pub(super) async fn list(call: Call) -> Outcome {
     let options = ImageListOptions {
         all: call.query.flag("all"),
-        shared_size: call.query.flag("shared-size"),
+        shared_size: call.query.flag("shared-size") && call.version >= Version::new(42),
         filters: call.query.filters()?,
     };
-    let images = call.daemon.engine.images.list(options).await?;
-    if call.version >= Version::new(44) {
-        return Answer::json(&images);
+    let mut images = call.daemon.engine.images.list(options).await?;
+    match adapt_image_list(call.version, &mut images) {
+        Some(value) => Answer::json(&value),
+        None => Answer::json(&images),
     }
-    let mut value = encode(&images)?;
-    adapt_image_list(call.version, &mut value);
-    Answer::json(&value)
 }
 
 /// As a value, to be adapted to the client's version.

@@ -154,3 +154,34 @@ pub static ROUTES: &[Route] = &[
     route!(DELETE "/configs/{id}" swarm::not_manager, cancellable),
     route!(POST "/configs/{id}/update" swarm::not_manager, cancellable),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::router::find;
+
+    /// `documented.txt` is the list of routes of moby's description of API 1.55, one `METHOD /path` a line.
+    #[test]
+    fn every_documented_route_is_there() {
+        let lines: Vec<&str> = include_str!("documented.txt").lines().collect();
+        assert_eq!(lines.len(), 108);
+        for line in lines {
+            let (method, path) = line.split_once(' ').unwrap();
+            let method: Method = method.parse().unwrap();
+            let find = |path: &str| find(ROUTES, &method, path, Version::CURRENT).unwrap();
+            let (route, _) = find(path).unwrap_or_else(|| panic!("{line} has no route"));
+            // Not by the pattern of another.
+            let shape = |path: &str| {
+                path.split('/')
+                    .map(|part| part.starts_with('{'))
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(
+                shape(route.pattern),
+                shape(path),
+                "{line} is answered by {}",
+                route.pattern
+            );
+        }
+    }
+}

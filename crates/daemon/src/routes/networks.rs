@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use hull_api::network::{NetworkConnectRequest, NetworkCreateRequest, NetworkDisconnectRequest};
-use hull_api::version::Version;
+use hull_api::version::{Version, adapt_network_create};
 
 use crate::http::{Answer, Call, Outcome};
 
@@ -32,7 +32,8 @@ pub(super) async fn inspect(call: Call) -> Outcome {
 }
 
 pub(super) async fn create(mut call: Call) -> Outcome {
-    let request: NetworkCreateRequest = call.json().await?;
+    let mut request: NetworkCreateRequest = call.json().await?;
+    adapt_network_create(call.version, &mut request);
     Answer::created(&call.daemon.engine.networks.create(request).await?)
 }
 
@@ -42,6 +43,7 @@ pub(super) async fn remove(call: Call) -> Outcome {
 }
 
 pub(super) async fn connect(mut call: Call) -> Outcome {
+    // Docker 29 reads the endpoint's MAC address from 1.54 on only, Docker 20.10 from any client: so does Hull.
     let request: NetworkConnectRequest = call.json().await?;
     call.daemon
         .engine

@@ -3,12 +3,13 @@
 use futures_util::StreamExt;
 use http::{HeaderValue, Method, StatusCode};
 use hull_api::auth::AuthConfig;
-use hull_api::version::{Version, adapt_event};
+use hull_api::version::{Version, adapt_event, adapt_info, shows_event};
 use hull_engine::system::DiskUsageOptions;
 use jiff::Timestamp;
 
+use super::images::encode;
 use crate::http::answer::{full, json_line, stream};
-use crate::http::{Answer, Call, Failure, Outcome};
+use crate::http::{Answer, BoxError, Call, Failure, Outcome};
 
 pub(super) async fn ping(call: Call) -> Outcome {
     let body = if call.head.method == Method::HEAD {
@@ -41,7 +42,9 @@ pub(super) async fn version(call: Call) -> Outcome {
 }
 
 pub(super) async fn info(call: Call) -> Outcome {
-    Answer::json(&call.daemon.engine.system.info().await?)
+    let mut info = encode(&call.daemon.engine.system.info().await?)?;
+    adapt_info(call.version, &mut info);
+    Answer::json(&info)
 }
 
 /// `since` or `until`: empty for none.
@@ -52,6 +55,23 @@ pub(super) fn time_parameter(call: &Call, key: &str) -> Result<Option<Timestamp>
             .map(Some)
             .map_err(|why| Failure::invalid(format!("invalid value for {key:?}: {why}"))),
     }
+}
+
+const JSON_SEQUENCE: &str = "application/json-seq";
+
+/// What events are sent as: the first that the client names, else JSON lines, which up to 1.51 were called JSON.
+fn events_type(version: Version, accept: &str) -> &'static str {
+    let known = ["application/jsonl", "application/x-ndjson", JSON_SEQUENCE];
+    let named = accept.split(',').find_map(|one| {
+        let essence = one.split(';').next().unwrap_or_default().trim();
+        known
+            .into_iter()
+            .find(|kind| kind.eq_ignore_ascii_case(essence))
+    });
+    named.unwrap_or(match version < Version::V1_52 {
+        true => "application/json",
+        false => known[0],
+    })
 }
 
 pub(super) async fn events(call: Call) -> Outcome {
@@ -73,17 +93,35 @@ pub(super) async fn events(call: Call) -> Outcome {
         .engine
         .events
         .subscribe(since, until, call.query.filters()?)?;
-    let lines = events.map(move |event| {
+    let shown = events.filter(move |event| {
+        let shown = match event {
+            Ok(event) => shows_event(version, event),
+            Err(_) => true,
+        };
+        futures_util::future::ready(shown)
+    });
+    let media_type = events_type(version, call.header("accept"));
+    let lines = shown.map(move |event| {
         let mut event = event.map_err(|e| e.message)?;
         adapt_event(version, &mut event);
-        json_line(&event, b"\n")
+        let line = json_line(&event, b"\n")?;
+        Ok::<_, BoxError>(match media_type {
+            // RFC 7464: a record separator before each document.
+            JSON_SEQUENCE => [b"\x1e", &line[..]].concat().into(),
+            _ => line,
+        })
     });
-    Answer::body("application/json", stream(lines))
+    Answer::body(media_type, stream(lines))
 }
 
 pub(super) async fn disk_usage(call: Call) -> Outcome {
     let mut options = DiskUsageOptions::default();
-    for kind in call.query.all("type") {
+    // Before 1.42 there was no such parameter.
+    let kinds = call
+        .query
+        .all("type")
+        .filter(|_| call.version >= Version::new(42));
+    for kind in kinds {
         match kind {
             "image" => options.images = true,
             "container" => options.containers = true,
@@ -92,7 +130,7 @@ pub(super) async fn disk_usage(call: Call) -> Outcome {
             other => return Err(Failure::invalid(format!("unknown object type: {other}"))),
         }
     }
-    let verbose = call.version < Version::V1_52 || call.query.flag("verbose");
+    let verbose = call.query.flag("verbose");
     Answer::json(
         &call
             .daemon

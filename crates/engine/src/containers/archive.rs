@@ -115,6 +115,21 @@ fn place(world: &World, view: &View, path: &str, writable: bool) -> Result<Place
             });
         }
     }
+    if let Some(name) = own_file(&clean) {
+        let dir = world.container_dir(&view.record.id).0;
+        // Empty before the first start, as in Docker.
+        std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(dir.join(name))
+            .map_err(failed(format!("open {clean}")))?;
+        let root = hull_sys::path::open_dir(&dir).map_err(failed("open the container's folder"))?;
+        return Ok(Place {
+            root,
+            path: name.to_owned(),
+            follow,
+        });
+    }
     if writable && view.record.host.readonly_rootfs {
         return Err(Error::new(
             Kind::Forbidden,
@@ -135,6 +150,13 @@ fn place(world: &World, view: &View, path: &str, writable: bool) -> Result<Place
         path: relative(&clean),
         follow,
     })
+}
+
+/// The files that every container has from outside, and that are not in its image.
+fn own_file(path: &str) -> Option<&'static str> {
+    ["hostname", "hosts", "resolv.conf"]
+        .into_iter()
+        .find(|name| path.strip_prefix("/etc/") == Some(name))
 }
 
 fn not_found(view: &View, path: &str) -> Error {

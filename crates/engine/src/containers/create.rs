@@ -20,10 +20,11 @@ use super::mounts::{self, Planned};
 use super::{discard, validate};
 use crate::clock;
 use crate::copyup;
-use crate::error::{Error, Result, failed};
+use crate::error::{Error, Kind, Result, failed};
 use crate::id::{self, new_id};
+use crate::networks::plane::NetworkRecord;
 use crate::phase::State;
-use crate::record::{ContainerRecord, MountKind, MountRecord, NetworkMode};
+use crate::record::{ContainerRecord, LinkRecord, MountKind, MountRecord, NetworkMode, parse_link};
 use crate::rootfs;
 use crate::spec::SecurityOptions;
 use crate::task;
@@ -178,6 +179,7 @@ fn make(
         &config,
         networking_config.endpoints_config,
     )?;
+    let links = links(world, &mut host_config)?;
     let labels = labels(world, &host_config)?;
     let ids = match host_config.userns_mode.as_str() {
         "host" => IdMaps::default(),
@@ -199,6 +201,7 @@ fn make(
         },
         driver: world.snapshots.name().to_owned(),
         networks,
+        links,
         apparmor_profile: labels.apparmor,
         mount_label: labels.mount,
         process_label: labels.process,
@@ -307,7 +310,7 @@ fn insert(world: &World, record: &mut ContainerRecord, name: Option<String>) -> 
                 record.name = candidate;
                 return Ok(());
             }
-            Err(error) if error.kind == crate::error::Kind::Conflict && attempt + 1 < attempts => {}
+            Err(error) if error.kind == Kind::Conflict && attempt + 1 < attempts => {}
             Err(error) => return Err(error),
         }
     }
@@ -555,8 +558,10 @@ fn networks(
     }
     let main = match mode {
         NetworkMode::Container(target) => {
-            let handle = world.registry.find(target).map_err(not_an_image)?;
-            if let NetworkMode::Container(_) = handle.view().record.network_mode() {
+            // As in Docker it need not be there before the start, which refuses what it cannot join.
+            if let Ok(handle) = world.registry.find(target)
+                && let NetworkMode::Container(_) = handle.view().record.network_mode()
+            {
                 return Err(Error::conflict(format!(
                     "cannot join own network namespace of container {target}, which joins another"
                 )));
@@ -574,28 +579,39 @@ fn networks(
         NetworkMode::Named(name) => name,
     };
     let mut networks: BTreeMap<String, EndpointSettings> = BTreeMap::new();
-    let record = world.plane.find(main).map_err(not_an_image)?;
-    let main_name = record.network.name.clone();
-    let main_id = record.network.id.clone();
+    let record = known_network(world, main)?;
+    let main_name = record
+        .as_ref()
+        .map_or(main, |record| &record.network.name)
+        .to_owned();
     networks.insert(main_name.clone(), EndpointSettings::default());
     for (name, settings) in asked {
         let settings = settings.unwrap_or_default();
         let same = name == main
             || name == main_name
-            || name == main_id
+            || record
+                .as_ref()
+                .is_some_and(|record| record.network.id == name)
             || (name == "default" && mode == NetworkMode::Bridge);
         let found = if same {
             record.clone()
         } else {
-            world.plane.find(&name).map_err(not_an_image)?
+            known_network(world, &name)?
         };
-        validate::endpoint(&found.network.name, &settings, &found)?;
+        if let Some(found) = &found {
+            validate::endpoint(&found.network.name, &settings, found)?;
+        }
         if !same && matches!(mode, NetworkMode::Host | NetworkMode::None) {
             return Err(Error::invalid(
                 "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
             ));
         }
-        networks.insert(found.network.name.clone(), settings);
+        let name = match (same, found) {
+            (true, _) => main_name.clone(),
+            (false, Some(found)) => found.network.name,
+            (false, None) => name,
+        };
+        networks.insert(name, settings);
     }
     if let Some(settings) = networks.get_mut(&main_name)
         && settings.mac_address.is_empty()
@@ -603,6 +619,46 @@ fn networks(
         settings.mac_address.clone_from(&config.mac_address);
     }
     Ok(networks)
+}
+
+/// As in Docker a network need not be there before the start, which refuses what it cannot find.
+fn known_network(world: &World, name: &str) -> Result<Option<NetworkRecord>> {
+    match world.plane.find(name) {
+        Ok(record) => Ok(Some(record)),
+        Err(error) if error.kind == Kind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The links of the default bridge, taken out of the configuration. On a network of the user's they belong to the endpoint, and as in
+/// Docker the container's own list means nothing.
+fn links(world: &World, host: &mut HostConfig) -> Result<Vec<LinkRecord>> {
+    let asked = std::mem::take(&mut host.links);
+    if let NetworkMode::Named(_) = NetworkMode::parse(&host.network_mode) {
+        return Ok(Vec::new());
+    }
+    let mut links: Vec<LinkRecord> = Vec::new();
+    for link in &asked {
+        let (name, alias) = parse_link(link)?;
+        let target = world.registry.find(name).map_err(|error| {
+            not_an_image(error.context(format!("could not get container for {name}")))
+        })?;
+        if let NetworkMode::Host = target.view().record.network_mode() {
+            return Err(Error::invalid(
+                "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+            ));
+        }
+        if links.iter().any(|known| known.alias == alias) {
+            return Err(Error::conflict(format!(
+                "Conflict. The link name {alias:?} is used twice"
+            )));
+        }
+        links.push(LinkRecord {
+            target: target.id.clone(),
+            alias: alias.to_owned(),
+        });
+    }
+    Ok(links)
 }
 
 #[derive(Default)]
@@ -780,6 +836,7 @@ mod tests {
             size: 0,
             target: hull_oci::Descriptor::new("m", digest, 0),
             last_tagged: None,
+            parent: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the engine tells of containers: inspect and list.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use hull_api::host::{PortBinding, PortMap};
@@ -16,7 +16,7 @@ use crate::error::{Error, Result, failed};
 use crate::networks::plane::Attachment;
 use crate::networks::ports;
 use crate::phase::to_api_state;
-use crate::record::ContainerRecord;
+use crate::record::{ContainerRecord, LinkRecord};
 use crate::task::View;
 use crate::world::{World, blocking};
 
@@ -41,6 +41,8 @@ pub(super) async fn inspect(
     state.health = view.health.clone();
     let live = view.state.phase.live().is_some();
     let own_network = record.network_mode().is_private();
+    let mut host_config = record.host.clone();
+    host_config.links = links(world, record);
     Ok(ContainerInspect {
         id: record.id.clone(),
         created: record.created.clone(),
@@ -65,7 +67,7 @@ pub(super) async fn inspect(
         process_label: record.process_label.clone(),
         app_armor_profile: record.apparmor_profile.clone(),
         exec_ids: world.execs.of_container(&record.id),
-        host_config: record.host.clone(),
+        host_config,
         graph_driver: Some(DriverData {
             data: driver_data
                 .into_iter()
@@ -96,6 +98,30 @@ pub(super) async fn inspect(
         },
         image_manifest_descriptor: None,
     })
+}
+
+/// `/other:/own/alias`, as Docker shows links.
+fn links(world: &World, record: &ContainerRecord) -> Vec<String> {
+    let shown = |link: &LinkRecord| {
+        let other = world.registry.find(&link.target).ok()?.view();
+        Some(format!(
+            "/{}:/{}/{}",
+            other.record.name, record.name, link.alias
+        ))
+    };
+    record.links.iter().filter_map(shown).collect()
+}
+
+/// What the containers that link to it call it: `/own/alias` by id.
+fn link_names(views: &[Arc<View>]) -> HashMap<String, Vec<String>> {
+    let mut names: HashMap<String, Vec<String>> = HashMap::new();
+    for view in views {
+        for link in &view.record.links {
+            let name = format!("/{}/{}", view.record.name, link.alias);
+            names.entry(link.target.clone()).or_default().push(name);
+        }
+    }
+    names
 }
 
 /// The configuration with the host name that the container has.
@@ -297,6 +323,7 @@ pub(super) async fn list(
         || filters.contains("exited")
         || before.is_some()
         || since.is_some();
+    let mut aliases = link_names(&views);
     let mut summaries = Vec::new();
     for (at, view) in views.iter().enumerate() {
         let wanted = (all || view.state.phase.is_running())
@@ -313,7 +340,11 @@ pub(super) async fn list(
                     && !view.state.phase.is_running())
             && matches(view, filters);
         if wanted {
-            summaries.push(summary(view));
+            let mut summary = summary(view);
+            summary
+                .names
+                .extend(aliases.remove(&view.record.id).unwrap_or_default());
+            summaries.push(summary);
         }
         if options.limit > 0 && summaries.len() == options.limit {
             break;

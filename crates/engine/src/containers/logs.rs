@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use hull_api::frames::{StreamKind, encode};
+use hull_api::frames::{HEADER_LEN, StreamKind, header};
 use hull_shim::logfile::{Entry, Format, ReadOptions, Reader, Stream};
 use tokio::sync::{mpsc, watch};
 
@@ -114,6 +114,7 @@ async fn follow(
         terminal,
         sender: sender.clone(),
         batch: BytesMut::new(),
+        stamp: (jiff::Timestamp::MIN, String::new()),
     };
     let mut seen = None;
     loop {
@@ -158,6 +159,8 @@ struct Pump {
     terminal: bool,
     sender: mpsc::Sender<Result<Bytes>>,
     batch: BytesMut,
+    /// The last entry's time as text: the lines of one batch have the same.
+    stamp: (jiff::Timestamp, String),
 }
 
 impl Pump {
@@ -167,7 +170,7 @@ impl Pump {
             .read()
             .map_err(|error| Error::failed("read the container's log", error))?
         {
-            self.add(&entry);
+            self.add(entry);
             if self.batch.len() >= BATCH_BYTES && !self.flush() {
                 return Ok(true);
             }
@@ -175,25 +178,33 @@ impl Pump {
         Ok(!self.flush() || reader.ended())
     }
 
-    fn add(&mut self, entry: &Entry<'_>) {
+    fn add(&mut self, entry: &Entry) {
         let kind = match entry.stream {
             Stream::Stdout if self.options.stdout => StreamKind::Stdout,
             Stream::Stderr if self.options.stderr => StreamKind::Stderr,
             Stream::Stdout | Stream::Stderr => return,
         };
-        let mut line = Vec::with_capacity(entry.line.len() + 40);
+        let start = self.batch.len();
+        if !self.terminal {
+            self.batch.extend_from_slice(&[0; HEADER_LEN]);
+        }
+        let text = self.batch.len();
         if self.options.timestamps {
-            line.extend_from_slice(hull_api::time::rfc3339_nano_fixed(entry.time).as_bytes());
-            line.push(b' ');
+            if self.stamp.0 != entry.time {
+                self.stamp = (entry.time, hull_api::time::rfc3339_nano_fixed(entry.time));
+            }
+            self.batch.extend_from_slice(self.stamp.1.as_bytes());
+            self.batch.extend_from_slice(b" ");
         }
         if self.options.details {
-            line.extend_from_slice(details(entry.attributes.as_deref()).as_bytes());
-            line.push(b' ');
+            let details = details(entry.attributes.as_deref());
+            self.batch.extend_from_slice(details.as_bytes());
+            self.batch.extend_from_slice(b" ");
         }
-        line.extend_from_slice(&entry.line);
-        match self.terminal {
-            true => self.batch.extend_from_slice(&line),
-            false => self.batch.extend_from_slice(&encode(kind, &line)),
+        self.batch.extend_from_slice(&entry.line);
+        if !self.terminal {
+            let length = u32::try_from(self.batch.len() - text).unwrap_or(u32::MAX);
+            self.batch[start..text].copy_from_slice(&header(kind, length));
         }
     }
 

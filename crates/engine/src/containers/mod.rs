@@ -270,9 +270,24 @@ impl Containers {
     /// Removes it.
     pub async fn remove(&self, id: &str, options: RemoveOptions) -> Result<()> {
         if options.link {
-            return Err(Error::missing("removing a link"));
+            return self.remove_link(id).await;
         }
         ask(&self.world, id, |reply| Message::Remove { options, reply }).await
+    }
+
+    /// `parent/alias`: the parent calls nobody by that name any more.
+    async fn remove_link(&self, name: &str) -> Result<()> {
+        let Some((parent, alias)) = name.trim_start_matches('/').rsplit_once('/') else {
+            self.view(name)?;
+            return Err(Error::conflict(
+                "Conflict, cannot remove the default link name of the container",
+            ));
+        };
+        ask(&self.world, parent, |reply| Message::RemoveLink {
+            alias: alias.to_owned(),
+            reply,
+        })
+        .await
     }
 
     /// Changes limits and restart policy.

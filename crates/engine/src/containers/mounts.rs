@@ -314,9 +314,6 @@ fn from_api(mount: &Mount) -> Result<Planned> {
             record.name.clone_from(&mount.source);
             record.rw = false;
             record.subpath = mount.image_options.clone().unwrap_or_default().subpath;
-            if !record.subpath.is_empty() {
-                return Err(Error::missing("subpaths of image mounts"));
-            }
         }
         "" => {
             return Err(Error::invalid(

@@ -14,9 +14,10 @@ use crate::world::World;
 /// Makes it, all or nothing.
 pub(super) fn create(world: &World, request: NetworkCreateRequest) -> Result<NetworkRecord> {
     check_name(&request.name)?;
-    if request.config_only || request.config_from.is_some() {
-        return Err(Error::missing("configuration-only networks"));
+    if request.config_only {
+        return create_configuration(world, request);
     }
+    let request = with_configuration(world, request)?;
     if request.ingress || request.scope == "swarm" {
         return Err(Error::new(
             Kind::Unavailable,
@@ -100,19 +101,7 @@ pub(super) fn create(world: &World, request: NetworkCreateRequest) -> Result<Net
         }
         record.ipam.config = shown(&record.network.subnets);
         driver.validate(&record.network)?;
-        let row = rows::Network {
-            id: record.network.id.clone(),
-            name: record.network.name.clone(),
-            driver: record.network.driver.clone(),
-            created: record.created.clone(),
-            record: record.encode()?,
-        };
-        rows::insert(tx, &row).map_err(|error| match error {
-            hull_state::Error::Taken { key, .. } => {
-                Error::conflict(format!("network with name {key} already exists"))
-            }
-            other => other.into(),
-        })
+        insert(tx, &record)
     })?;
     let applied = world
         .options
@@ -142,6 +131,112 @@ pub(super) fn create(world: &World, request: NetworkCreateRequest) -> Result<Net
         return Err(error);
     }
     Ok(record)
+}
+
+/// A network that only lends its settings to others: a row, and nothing on the host.
+fn create_configuration(world: &World, request: NetworkCreateRequest) -> Result<NetworkRecord> {
+    if request.config_from.is_some() {
+        return Err(Error::new(
+            Kind::Forbidden,
+            "a configuration network cannot depend on another configuration network",
+        ));
+    }
+    let local = matches!(request.scope.as_str(), "" | "local");
+    if request.ingress || request.internal || request.attachable || !local {
+        return Err(Error::new(
+            Kind::Forbidden,
+            "configuration network can only contain network specific fields. Network operator fields like [ ingress | internal | attachable | scope ] are not supported.",
+        ));
+    }
+    let record = NetworkRecord {
+        network: Network {
+            id: new_id(),
+            name: request.name,
+            driver: "null".to_owned(),
+            enable_ipv4: request.enable_ipv4.unwrap_or(true),
+            enable_ipv6: request.enable_ipv6.unwrap_or(false),
+            options: request.options,
+            ..Network::default()
+        },
+        created: clock::now(),
+        attachable: false,
+        ingress: false,
+        config_only: true,
+        config_from: Default::default(),
+        labels: request.labels,
+        ipam: request.ipam.unwrap_or_default(),
+    };
+    world.db.try_write(|tx| insert(tx, &record))?;
+    Ok(record)
+}
+
+/// The request with the settings of the network that it takes them from.
+fn with_configuration(
+    world: &World,
+    mut request: NetworkCreateRequest,
+) -> Result<NetworkCreateRequest> {
+    let Some(from) = request
+        .config_from
+        .clone()
+        .filter(|from| !from.network.is_empty())
+    else {
+        request.config_from = None;
+        return Ok(request);
+    };
+    let lender = match world.plane.find(&from.network) {
+        Ok(found) if found.config_only => found,
+        Err(error) if error.kind != Kind::NotFound => return Err(error),
+        Ok(_) | Err(_) => {
+            return Err(Error::not_found(format!(
+                "configuration network {:?} does not exist",
+                from.network
+            )));
+        }
+    };
+    let ipam = request.ipam.clone().unwrap_or_default();
+    let own = !matches!(ipam.driver.as_str(), "" | "default")
+        || !ipam.config.is_empty()
+        || !ipam.options.is_empty()
+        || request.enable_ipv4 == Some(false)
+        || request.enable_ipv6 == Some(true)
+        || !request.labels.is_empty();
+    if own {
+        return Err(Error::new(
+            Kind::Forbidden,
+            "user-specified configurations are not supported if the network depends on a configuration network",
+        ));
+    }
+    if !request.options.is_empty() {
+        return Err(Error::new(
+            Kind::Forbidden,
+            "network driver options are not supported if the network depends on a configuration network",
+        ));
+    }
+    request.enable_ipv4 = Some(lender.network.enable_ipv4);
+    request.enable_ipv6 = Some(lender.network.enable_ipv6);
+    request.ipam = Some(lender.ipam);
+    request.options = lender.network.options;
+    request.labels = lender.labels;
+    request.config_from = Some(hull_api::network::ConfigReference {
+        network: lender.network.name,
+    });
+    Ok(request)
+}
+
+fn insert(tx: &hull_state::Tx, record: &NetworkRecord) -> Result<()> {
+    let row = rows::Network {
+        id: record.network.id.clone(),
+        name: record.network.name.clone(),
+        driver: record.network.driver.clone(),
+        created: record.created.clone(),
+        record: record.encode()?,
+    };
+    rows::insert(tx, &row).map_err(|error| match error {
+        hull_state::Error::Taken { key, .. } => {
+            Error::conflict(format!("network with name {key} already exists"))
+        }
+        other => other.into(),
+    })
 }
 
 /// As in Docker any name will do that is not blank and not one of the predefined.

@@ -199,6 +199,13 @@ impl Networks {
 
 fn remove(world: &World, record: &NetworkRecord) -> Result<()> {
     let network = &record.network;
+    let lends = |other: &NetworkRecord| other.config_from.network == network.name;
+    if record.config_only && world.plane.all()?.iter().any(lends) {
+        return Err(Error::new(
+            Kind::Forbidden,
+            format!("configuration network {:?} is in use", network.name),
+        ));
+    }
     world.db.try_write(|tx| {
         world.options.failpoints.pass("network.remove.row")?;
         rows::remove(tx, &network.id).map_err(|error| match error {

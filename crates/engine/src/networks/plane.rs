@@ -211,6 +211,12 @@ impl Plane {
         want: &Wanted<'_>,
         record: &NetworkRecord,
     ) -> Result<Endpoint> {
+        if record.config_only {
+            return Err(Error::new(
+                Kind::Forbidden,
+                "cannot create endpoint on configuration-only network",
+            ));
+        }
         let mac = [want.settings.mac_address.as_str(), owner.mac_address]
             .into_iter()
             .find(|mac| !mac.is_empty());
@@ -221,6 +227,15 @@ impl Plane {
         {
             aliases.push(owner.hostname.to_owned());
         }
+        let link_names = want
+            .settings
+            .links
+            .iter()
+            .map(|link| {
+                let (name, alias) = crate::record::parse_link(link)?;
+                Ok((alias.to_owned(), name.to_owned()))
+            })
+            .collect::<Result<_>>()?;
         Ok(Endpoint {
             id: new_id(),
             network_id: record.network.id.clone(),
@@ -229,6 +244,7 @@ impl Plane {
             mac: mac.map(str::parse::<MacAddr>).transpose()?,
             names: vec![owner.name.to_owned(), short(owner.id).to_owned()],
             aliases,
+            link_names,
             ..Endpoint::default()
         })
     }

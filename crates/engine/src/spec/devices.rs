@@ -21,15 +21,6 @@ pub(crate) struct ResolvedDevices {
 
 /// Looks up what the container may use.
 pub(crate) fn resolve_devices(host: &HostConfig) -> Result<ResolvedDevices> {
-    if !host.resources.device_requests.is_empty() {
-        let request = &host.resources.device_requests[0];
-        let wanted = request.capabilities.first().cloned().unwrap_or_default();
-        return Err(Error::internal(format!(
-            "could not select device driver {:?} with capabilities: [[{}]]",
-            request.driver,
-            wanted.join(" ")
-        )));
-    }
     let mut resolved = ResolvedDevices {
         nodes: Vec::new(),
         rules: hull_security::defaults::device_rules(),

@@ -175,6 +175,8 @@ pub(crate) struct ExecInputs<'a> {
     pub(crate) record: &'a ContainerRecord,
     pub(crate) config: &'a hull_api::exec::ExecConfig,
     pub(crate) console_size: Option<[u32; 2]>,
+    /// `NAME=value` of linked containers.
+    pub(crate) link_env: Vec<String>,
     pub(crate) user: ResolvedUser,
     pub(crate) hostname: String,
     pub(crate) capabilities: Vec<String>,
@@ -185,7 +187,12 @@ pub(crate) struct ExecInputs<'a> {
 /// The process of an exec: the container's environment, directory and limits, with the exec's own on top.
 pub(crate) fn exec_process(inputs: &ExecInputs<'_>) -> Result<Process> {
     let (record, config) = (inputs.record, inputs.config);
-    let mut env = environment(record, &inputs.hostname, &[], &inputs.user.home);
+    let mut env = environment(
+        record,
+        &inputs.hostname,
+        &inputs.link_env,
+        &inputs.user.home,
+    );
     if config.tty && !env.iter().any(|entry| entry.starts_with("TERM=")) {
         env.push("TERM=xterm".to_owned());
     }

@@ -7,11 +7,10 @@ use crate::record::ContainerRecord;
 use crate::world::World;
 
 /// The variables of all links of `record`. Links whose target does not run were refused before.
-pub(super) fn environment(world: &World, record: &ContainerRecord) -> Vec<String> {
+pub(crate) fn environment(world: &World, record: &ContainerRecord) -> Vec<String> {
     let mut env = Vec::new();
-    for link in &record.host.links {
-        let (target, alias) = link.split_once(':').unwrap_or((link, link));
-        let Ok(handle) = world.registry.find(target) else {
+    for link in &record.links {
+        let Ok(handle) = world.registry.find(&link.target) else {
             continue;
         };
         let view = handle.view();
@@ -20,7 +19,7 @@ pub(super) fn environment(world: &World, record: &ContainerRecord) -> Vec<String
             .iter()
             .find_map(|attachment| attachment.endpoint.ipv4);
         if let Some(address) = address {
-            variables(&mut env, record, &view.record, alias, address.addr());
+            variables(&mut env, record, &view.record, &link.alias, address.addr());
         }
     }
     env

@@ -40,6 +40,7 @@ use crate::world::{Handle, World};
 
 pub(crate) use change::name_taken;
 pub(crate) use failure::exec_failure;
+pub(crate) use links::environment as link_environment;
 pub(crate) use prepare::{
     cgroups_path, exec_inputs_user, image_view_key, start_dns as restart_dns,
 };
@@ -86,6 +87,10 @@ pub(crate) enum Message {
     Unpause(Reply<()>),
     Rename {
         name: String,
+        reply: Reply<()>,
+    },
+    RemoveLink {
+        alias: String,
         reply: Reply<()>,
     },
     Remove {
@@ -347,6 +352,10 @@ impl Task {
             }
             Message::Rename { name, reply } => {
                 let done = self.rename(&name).await;
+                let _ = reply.send(done);
+            }
+            Message::RemoveLink { alias, reply } => {
+                let done = self.remove_link(&alias).await;
                 let _ = reply.send(done);
             }
             Message::Remove { options, reply } => {

@@ -196,6 +196,33 @@ impl Task {
         Ok(())
     }
 
+    /// Forgets what this container calls another, in its hosts file too while it runs.
+    pub(super) async fn remove_link(&mut self, alias: &str) -> Result<()> {
+        self.admit(Request::Network)?;
+        let mut record = (*self.record).clone();
+        record.links.retain(|link| link.alias != alias);
+        if record.links.len() == self.record.links.len() {
+            return Err(Error::not_found(format!(
+                "No such container: {}/{alias}",
+                record.name
+            )));
+        }
+        self.save_record(record)?;
+        self.publish();
+        if self.shim.is_some() {
+            let (record, attachments) = (self.record.clone(), self.attachments.clone());
+            let written = blocking(&self.world, move |world| {
+                prepare::rewrite_hosts(world, &record, &attachments)
+            })
+            .await;
+            if let Err(error) = written {
+                // The link is gone all the same; its line stays until the next start, as in Docker.
+                tracing::debug!(container = %self.record.id, %error, "write the hosts file without a link");
+            }
+        }
+        Ok(())
+    }
+
     /// The names that DNS answers for this container, after a rename.
     pub(super) async fn rename_endpoints(&mut self, name: &str) {
         let mut attachments = (*self.attachments).clone();

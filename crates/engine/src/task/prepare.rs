@@ -64,10 +64,22 @@ pub(super) fn lease(
             settings,
         })
         .collect();
-    with_owner(record, world, &published, |owner| {
-        world.plane.lease(owner, &wanted, set_phase)
-    })
-    .map_err(|error| error.context("failed to set up container networking"))
+    check_endpoints(world, &wanted)
+        .and_then(|()| {
+            with_owner(record, world, &published, |owner| {
+                world.plane.lease(owner, &wanted, set_phase)
+            })
+        })
+        .map_err(|error| error.context("failed to set up container networking"))
+}
+
+/// What create could not look at, where the network was not there yet.
+fn check_endpoints(world: &World, wanted: &[Wanted<'_>]) -> Result<()> {
+    for want in wanted {
+        let network = world.plane.find(want.network)?;
+        crate::containers::validate::endpoint(&network.network.name, want.settings, &network)?;
+    }
+    Ok(())
 }
 
 /// Leases on one more network of a running container.
@@ -163,7 +175,8 @@ pub(super) fn bundle(
         default_shm_size: world.options.default_shm_size,
         default_ulimits: &world.options.default_ulimits,
     };
-    let spec = spec::build(&inputs)?;
+    let mut spec = spec::build(&inputs)?;
+    crate::cdi::inject(&world.options.cdi_spec_dirs, &record.host, &mut spec)?;
     world.options.failpoints.pass("start.spec")?;
     let config = ShimConfig {
         id: record.id.clone(),
@@ -342,17 +355,7 @@ fn write_etc_files(
         files::write(&dir.hosts(), &hosts)?;
         return files::write(&dir.resolv_conf(), &resolver.render(&resolver.nameservers));
     }
-    let names = match record.config.domainname.as_str() {
-        "" => hostname.clone(),
-        domain => format!("{hostname}.{domain} {hostname}"),
-    };
-    let addresses = attachments.iter().flat_map(|attachment| {
-        let v4 = attachment.endpoint.ipv4.map(|net| IpAddr::V4(net.addr()));
-        v4.into_iter()
-            .chain(attachment.endpoint.ipv6.map(|net| IpAddr::V6(net.addr())))
-    });
-    let own: Vec<(IpAddr, String)> = addresses.map(|address| (address, names.clone())).collect();
-    files::write(&dir.hosts(), &files::render_hosts(&extra, &own))?;
+    files::write(&dir.hosts(), &hosts(record, attachments, &extra, &hostname))?;
     let text = match attachments
         .iter()
         .any(|attachment| attachment.network.has_dns())
@@ -361,6 +364,40 @@ fn write_etc_files(
         false => resolver.render(&resolver.reachable()),
     };
     files::write(&dir.resolv_conf(), &text)
+}
+
+/// The hosts file of a container with a network of its own.
+fn hosts(
+    record: &ContainerRecord,
+    attachments: &[Attachment],
+    extra: &[(String, String)],
+    hostname: &str,
+) -> String {
+    let names = match record.config.domainname.as_str() {
+        "" => hostname.to_owned(),
+        domain => format!("{hostname}.{domain} {hostname}"),
+    };
+    let addresses = attachments.iter().flat_map(|attachment| {
+        let v4 = attachment.endpoint.ipv4.map(|net| IpAddr::V4(net.addr()));
+        v4.into_iter()
+            .chain(attachment.endpoint.ipv6.map(|net| IpAddr::V6(net.addr())))
+    });
+    let own: Vec<(IpAddr, String)> = addresses.map(|address| (address, names.clone())).collect();
+    files::render_hosts(extra, &own)
+}
+
+/// Writes the hosts file of a running container anew, after a link of it was removed.
+pub(super) fn rewrite_hosts(
+    world: &World,
+    record: &ContainerRecord,
+    attachments: &[Attachment],
+) -> Result<()> {
+    let extra = extra_hosts(world, record, attachments)?;
+    let hostname = spec::hostname(record, &world.host);
+    files::write(
+        &world.container_dir(&record.id).hosts(),
+        &hosts(record, attachments, &extra, &hostname),
+    )
 }
 
 /// `--add-host` and `--link`.
@@ -398,26 +435,16 @@ fn extra_hosts(
                 .map(|gateway| (name.to_owned(), gateway)),
         );
     }
-    // On a network of the user's a link is only a name, and its target may come later; on the default bridge it must run.
-    let of_networks = record
-        .networks
-        .values()
-        .flat_map(|settings| settings.links.iter());
-    let links = record.host.links.iter().map(|link| (link, true));
-    for (link, needed) in links.chain(of_networks.map(|link| (link, false))) {
-        let (target, alias) = link.split_once(':').unwrap_or((link, link));
-        let view = match world.registry.find(target) {
-            Ok(handle) => handle.view(),
-            Err(_) if !needed => continue,
-            Err(error) => return Err(error),
+    for link in &record.links {
+        // A container that is gone takes the links to it along.
+        let Ok(handle) = world.registry.find(&link.target) else {
+            continue;
         };
+        let view = handle.view();
         if view.state.phase.live().is_none() {
-            if !needed {
-                continue;
-            }
             return Err(Error::conflict(format!(
-                "Cannot link to a non running container: /{} AS /{}/{alias}",
-                view.record.name, record.name
+                "Cannot link to a non running container: /{} AS /{}/{}",
+                view.record.name, record.name, link.alias
             )));
         }
         let shared = view.attachments.iter().find(|theirs| {
@@ -428,7 +455,7 @@ fn extra_hosts(
         if let Some(address) = shared.and_then(|attachment| attachment.endpoint.ipv4) {
             let hostname = spec::hostname(&view.record, &world.host);
             extra.push((
-                format!("{alias} {hostname} {}", view.record.name),
+                format!("{} {hostname} {}", link.alias, view.record.name),
                 address.addr().to_string(),
             ));
         }
@@ -541,9 +568,13 @@ fn extra_mount(
             let [view] = &views[..] else {
                 return Err(Error::missing("an image mount of several file systems"));
             };
-            resolved.source = view.source.clone().unwrap_or_else(|| "overlay".to_owned());
-            resolved.options = view.options.clone();
-            resolved.fstype = view.kind.clone();
+            let view = match mount.subpath.as_str() {
+                "" => view.clone(),
+                subpath => crate::subpath::of_view(view, subpath, &mount.name)?,
+            };
+            resolved.source = view.source.unwrap_or_else(|| "overlay".to_owned());
+            resolved.options = view.options;
+            resolved.fstype = view.kind;
             resolved.rw = false;
         }
     }

@@ -4,6 +4,7 @@
 //! own; arguments filter by name.
 
 mod crash;
+mod devices;
 mod fixture;
 mod forwarding;
 mod lifecycle;
@@ -21,6 +22,7 @@ fn cases() -> Vec<Case> {
         network::CASES,
         steps::CASES,
         crash::CASES,
+        devices::CASES,
         forwarding::CASES,
     ]
     .concat()

@@ -315,6 +315,20 @@ fn cp_diff_commit_and_export() {
     engine.ok(&["stop", "-t", "0", &id]);
     engine.ok(&["cp", &format!("{id}:/one"), &out.display().to_string()]);
     assert_eq!(std::fs::read_to_string(&out).expect("the copy"), "one\n");
+    // Not in the image, but the container's own.
+    engine.ok(&[
+        "cp",
+        &format!("{id}:/etc/hostname"),
+        &out.display().to_string(),
+    ]);
+    assert_eq!(
+        std::fs::read_to_string(&out).expect("the copy").trim(),
+        id.get(..12).expect("an id")
+    );
+    assert_eq!(
+        engine.inspect("made:1", "{{.Parent}}"),
+        engine.inspect(BUSYBOX, "{{.Id}}")
+    );
     let tar = engine.root().join("export.tar");
     engine.ok(&["export", "-o", &tar.display().to_string(), &id]);
     let listed = engine.in_netns(&["tar", "-tf", &tar.display().to_string()]);

@@ -169,3 +169,79 @@ fn push_and_login_with_a_password() {
     engine.ok(&["pull", &name]);
     assert_eq!(engine.inspect(&name, "{{.Id}}"), id);
 }
+
+#[test]
+fn a_root_file_system_is_imported_from_an_address() {
+    let Some(registry) = registry(RegistryOptions::default()) else {
+        return;
+    };
+    let Some(engine) = Engine::start_empty(&[]) else {
+        return;
+    };
+    let _carrier = bridge(&engine, &registry);
+    let image = Image::busybox("x:1");
+    if registry.push(&image, "team/box:1").is_none() {
+        hull_testkit::skip!("skopeo is not installed");
+        return;
+    }
+    let layer = hull_testkit::image::digest(&hull_testkit::image::gzip(&image.layers[0]));
+    let address = format!("{}/v2/team/box/blobs/{layer}", registry.url());
+    let said = engine.ok(&["import", "-c", "CMD [\"echo\", \"hi\"]", &address, "from:1"]);
+    assert!(
+        said.contains(&format!("Downloading from {address}")),
+        "{said}"
+    );
+    assert!(
+        said.lines()
+            .last()
+            .is_some_and(|id| id.starts_with("sha256:")),
+        "{said}"
+    );
+    assert_eq!(engine.ok(&["run", "--rm", "from:1"]), "hi");
+    let missing = format!("{}/v2/team/box/blobs/none", registry.url());
+    engine.fails(&["import", &missing, "from:2"], 1, "failed to GET");
+}
+
+/// Docker has neither: its search needs an index, and it verifies nothing.
+#[test]
+fn a_catalog_is_searched_and_a_policy_is_kept() {
+    if crate::engine::kind() != crate::engine::Kind::Hull {
+        return;
+    }
+    let Some(registry) = registry(RegistryOptions::default()) else {
+        return;
+    };
+    let files = hull_testkit::TempRoot::new("hullct");
+    let policy = serde_json::json!({"default": [{"type": "reject"}],
+        "transports": {"docker": {format!("{}/good", registry.host()): [{"type": "insecureAcceptAnything"}]}}});
+    let policy = files.file("policy.json", policy.to_string());
+    let flags = [
+        "--signature-policy",
+        policy.to_str().expect("a path in UTF-8"),
+    ];
+    let Some(engine) = Engine::start_empty(&flags) else {
+        return;
+    };
+    let _carrier = bridge(&engine, &registry);
+    let image = Image::busybox("x:1");
+    let (Some(good), Some(bad)) = (
+        registry.push(&image, "good/box:1"),
+        registry.push(&image, "bad/box:1"),
+    ) else {
+        hull_testkit::skip!("skopeo is not installed");
+        return;
+    };
+    let term = format!("{}/box", registry.host());
+    let found = engine.ok(&["search", "--format", "{{.Name}}", &term]);
+    let mut found: Vec<_> = found.lines().collect();
+    found.sort_unstable();
+    assert_eq!(
+        found,
+        [
+            format!("{}/bad/box", registry.host()),
+            format!("{}/good/box", registry.host())
+        ]
+    );
+    engine.ok(&["pull", "-q", &good]);
+    engine.fails(&["pull", &bad], 1, "is refused by the signature policy");
+}

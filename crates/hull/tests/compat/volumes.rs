@@ -2,7 +2,7 @@
 
 use hull_testkit::image::{Image, Tar, busybox_layer};
 
-use crate::engine::{BUSYBOX, Engine, folder};
+use crate::engine::{BUSYBOX, Engine, Kind, folder, kind};
 
 #[test]
 fn a_named_volume_is_filled_and_kept() {
@@ -230,4 +230,51 @@ fn volumes_from_and_tmpfs() {
         "/t",
     ]);
     assert!(tmpfs.contains(" 2048 "), "{tmpfs}");
+}
+
+#[test]
+fn a_folder_of_an_image_is_mounted() {
+    // Mounts of images came with Docker 28.
+    if kind() == Kind::Docker {
+        return;
+    }
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    engine.load(
+        &Image::new("files:1")
+            .layer(
+                Tar::new()
+                    .file("etc/app/old", 0o644, "old")
+                    .file("etc/app/gone", 0o644, "x")
+                    .finish(),
+            )
+            .layer(
+                Tar::new()
+                    .file("etc/app/new", 0o644, "new")
+                    .file("etc/app/.wh.gone", 0o644, "")
+                    .finish(),
+            ),
+    );
+    let list = |subpath: &str| {
+        let mount = format!("type=image,source=files:1,target=/m,image-subpath={subpath}");
+        engine.run(&[
+            "run",
+            "--rm",
+            "--mount",
+            &mount,
+            BUSYBOX,
+            "sh",
+            "-c",
+            "ls /m; cat /m/* 2>/dev/null || cat /m; ! touch /m/x 2>/dev/null",
+        ])
+    };
+    assert_eq!(list("etc/app").ok(), "new\nold\nnewold");
+    assert_eq!(list("etc/app/old").ok(), "/m\nold");
+    let refused = list("etc/none");
+    assert!(
+        refused.stderr.contains("cannot access path etc/none"),
+        "{}",
+        refused.stderr
+    );
 }

@@ -35,6 +35,8 @@ struct Entry {
     /// The first is the container's name, which reverse lookups answer.
     names: Vec<String>,
     addresses: Vec<IpAddr>,
+    /// What this endpoint's container alone calls others: alias to name.
+    links: HashMap<String, String>,
 }
 
 /// How a query came in.
@@ -92,6 +94,11 @@ impl Names {
             network: network.name.to_ascii_lowercase(),
             names,
             addresses: v4.into_iter().chain(v6).collect(),
+            links: endpoint
+                .link_names
+                .iter()
+                .map(|(alias, name)| (alias.to_ascii_lowercase(), name.to_ascii_lowercase()))
+                .collect(),
         };
         self.endpoints.insert(endpoint.id.clone(), entry);
     }
@@ -131,6 +138,7 @@ impl Names {
             .filter_map(|id| self.endpoints.get(id));
         networks.into_iter().find_map(|own| {
             let zone = self.by_name.get(&own.network_id)?;
+            let name = own.links.get(name).map_or(name, String::as_str);
             let qualified = || name.strip_suffix(&own.network)?.strip_suffix('.');
             let ids = zone.get(name).or_else(|| zone.get(qualified()?))?;
             let addresses = ids

@@ -8,7 +8,7 @@ mod uploads;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{HeaderMap, Method, Response};
 use hyper::Request;
@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::net::body::{Body, RequestBody};
 use crate::net::conn::Files;
+use crate::net::pace::Pace;
 use crate::proxy::Proxy;
 use crate::route::{Query, Route};
 use crate::storage::Storage;
@@ -33,8 +34,8 @@ pub struct Policy {
     pub read_only: bool,
     /// Manifests, tags and blobs may be deleted.
     pub delete: bool,
-    /// A client that sends nothing for so long is cut off.
-    pub idle_timeout: Duration,
+    /// How slow a client may be.
+    pub pace: Pace,
 }
 
 /// All that answers requests.
@@ -89,7 +90,7 @@ impl App {
         let started = Instant::now();
         self.metrics.begin();
         let (head, incoming) = request.into_parts();
-        let body = RequestBody::new(incoming, self.policy.idle_timeout);
+        let body = RequestBody::new(incoming, self.policy.pace);
         let call = Call {
             method: &head.method,
             headers: &head.headers,

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::conn::{self, Files};
+use super::pace::Pace;
 use crate::error::{Error, Result};
 
 /// How much of a file is read at once where it cannot be sent by the kernel.
@@ -154,30 +155,32 @@ impl HttpBody for Body {
     }
 }
 
-/// A request's body, read with a deadline for each piece.
+/// A request's body, from a client that may be only so slow.
 #[derive(Debug)]
 pub struct RequestBody {
     incoming: Incoming,
-    timeout: Duration,
+    pace: Pace,
 }
 
 impl RequestBody {
     /// Wraps what hyper gives.
-    pub fn new(incoming: Incoming, timeout: Duration) -> Self {
-        RequestBody { incoming, timeout }
+    pub fn new(incoming: Incoming, pace: Pace) -> Self {
+        RequestBody { incoming, pace }
     }
 
     /// The next piece; nothing at the end.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
-            let frame = tokio::time::timeout(self.timeout, self.incoming.frame())
+            let started = Instant::now();
+            let frame = tokio::time::timeout(self.pace.left(), self.incoming.frame())
                 .await
-                .map_err(|_| Error::TooSlow(self.timeout.as_secs()))?;
+                .map_err(|_| Error::TooSlow(self.pace.patience().as_secs()))?;
             match frame {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(Error::BodyCut(error.to_string())),
                 Some(Ok(frame)) => {
                     if let Ok(bytes) = frame.into_data() {
+                        self.pace.moved(started.elapsed(), bytes.len());
                         return Ok(Some(bytes));
                     }
                 }

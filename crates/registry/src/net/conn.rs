@@ -13,13 +13,15 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::Instant;
 
 use bytes::Bytes;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
+
+use super::pace::Pace;
 
 /// Most bytes in one sendfile(2), so that one connection does not hold a worker thread for long.
 const PLACEHOLDER_LEN: usize = 512 << 10;
@@ -68,7 +70,7 @@ impl Files {
     }
 }
 
-/// The connection. Reads and writes that make no progress for the timeout fail.
+/// The connection. Writes to a client that takes too little fail.
 #[derive(Debug)]
 pub struct Conn {
     stream: TcpStream,
@@ -78,11 +80,11 @@ pub struct Conn {
 
 impl Conn {
     /// Wraps an accepted stream.
-    pub fn new(stream: TcpStream, timeout: Duration) -> Self {
+    pub fn new(stream: TcpStream, pace: Pace) -> Self {
         Conn {
             stream,
             files: Files::default(),
-            stall: Stall::new(timeout),
+            stall: Stall { pace, since: None },
         }
     }
 
@@ -220,31 +222,28 @@ impl AsyncWrite for Conn {
 /// Fails a write that has been waiting for the client too long.
 #[derive(Debug)]
 struct Stall {
-    timeout: Duration,
-    since: Option<Pin<Box<Sleep>>>,
+    pace: Pace,
+    /// Since when the write waits, and the end of the patience.
+    since: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 impl Stall {
-    fn new(timeout: Duration) -> Self {
-        Stall {
-            timeout,
-            since: None,
-        }
-    }
-
     fn watch(
         &mut self,
         cx: &mut Context<'_>,
         result: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if result.is_ready() {
-            self.since = None;
+        if let Poll::Ready(moved) = &result {
+            if let Some((since, _)) = self.since.take() {
+                let bytes = moved.as_ref().map_or(0, |bytes| *bytes);
+                self.pace.moved(since.elapsed(), bytes);
+            }
             return result;
         }
-        let timeout = self.timeout;
-        let sleep = self
+        let left = self.pace.left();
+        let (_, sleep) = self
             .since
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+            .get_or_insert_with(|| (Instant::now(), Box::pin(tokio::time::sleep(left))));
         match sleep.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => Poll::Pending,

@@ -2,5 +2,6 @@
 
 pub mod body;
 pub mod conn;
+pub mod pace;
 pub mod serve;
 pub mod tls;

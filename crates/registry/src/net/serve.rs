@@ -91,7 +91,7 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");
     }
-    let conn = Conn::new(stream, listening.idle_timeout);
+    let conn = Conn::new(stream, listening.app.policy.pace);
     match listening.tls.clone() {
         None => {
             let files = conn.files();

@@ -25,6 +25,8 @@ pub struct GcOptions {
     pub untagged: bool,
     /// Also removes manifests that nobody asked for in this long (see [`Storage::use_manifest`]): for a cache.
     pub unused: Option<Duration>,
+    /// Also removes those manifests that were asked for longest ago, until the rest and its blobs have at most so many bytes.
+    pub size_max: Option<u64>,
 }
 
 impl Default for GcOptions {
@@ -34,6 +36,7 @@ impl Default for GcOptions {
             upload_age_max: Duration::from_secs(7 * 24 * 3600),
             untagged: false,
             unused: None,
+            size_max: None,
         }
     }
 }
@@ -75,6 +78,9 @@ impl Storage {
     fn collect(&self, options: &GcOptions) -> Result<GcReport> {
         let mut report = GcReport::default();
         let mut kept = HashSet::new();
+        if let Some(size_max) = options.size_max {
+            report.manifests += self.shrink(size_max)?;
+        }
         for name in self.repositories()? {
             self.collect_repository(&name, options, &mut kept, &mut report)?;
         }
@@ -136,6 +142,43 @@ impl Storage {
         self.sweep_referrers(&dir, name)?;
         self.sweep_uploads(&dir, options, report)?;
         sweep_partials(&dir, options)
+    }
+
+    /// Removes the manifests that a cache of `size_max` bytes has no place for; returns how many.
+    fn shrink(&self, size_max: u64) -> Result<u64> {
+        let mut known = Vec::new();
+        for name in self.repositories()? {
+            for digest in list::digests(&self.repository(&name).join("_manifests"))? {
+                let link = fs::metadata(self.manifest_link(&name, &digest));
+                // One that is being removed elsewhere takes no place.
+                if let Ok(used) = link.and_then(|link| link.modified()) {
+                    known.push((used, name.clone(), digest));
+                }
+            }
+        }
+        known.sort_by_key(|(used, ..)| std::cmp::Reverse(*used));
+        let mut held = HashSet::new();
+        let mut bytes = 0u64;
+        let mut removed = 0;
+        for (_, name, digest) in known {
+            if bytes <= size_max {
+                let needs = self.read_needs(&digest)?;
+                let blobs = needs.iter().flat_map(|(needs, _)| needs.all());
+                for blob in blobs.chain([&digest]) {
+                    if held.insert(blob.clone()) {
+                        // What was never fetched takes no place.
+                        bytes += self.content.size(blob).unwrap_or(0);
+                    }
+                }
+            }
+            if bytes > size_max {
+                let gone = self
+                    .gate
+                    .unless_pinned(&digest, || self.remove_manifest(&name, &digest))?;
+                removed += u64::from(gone.is_some());
+            }
+        }
+        Ok(removed)
     }
 
     fn remove_unused(&self, name: &Name, digest: &Digest, options: &GcOptions) -> Result<bool> {

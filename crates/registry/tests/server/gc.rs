@@ -20,6 +20,7 @@ const AT_ONCE: GcOptions = GcOptions {
     upload_age_max: Duration::ZERO,
     untagged: false,
     unused: None,
+    size_max: None,
 };
 
 fn name(text: &str) -> Name {
@@ -169,6 +170,45 @@ fn a_cache_forgets_what_nobody_uses() {
             .open_blob(&repository, &Digest::sha256_of(b"used"))
             .is_ok()
     );
+}
+
+#[test]
+fn a_cache_keeps_to_its_size() {
+    let (temp, storage) = open();
+    let repository = name("r");
+    let layers = [b'a', b'b', b'c', b'd'].map(|byte| vec![byte; 10_000]);
+    for (index, layer) in layers.iter().enumerate() {
+        let tag = tagged(&format!("t{index}"));
+        let digest = push_image(&storage, &repository, &tag, layer).expect("push");
+        let link = temp
+            .join("root/repositories/r/_manifests/sha256")
+            .join(digest.hex());
+        let used = std::time::SystemTime::now() - Duration::from_secs(1000 - index as u64);
+        std::fs::File::open(link)
+            .and_then(|file| file.set_modified(used))
+            .expect("age");
+    }
+    let collect = |size_max| {
+        let options = GcOptions {
+            size_max: Some(size_max),
+            ..AT_ONCE
+        };
+        storage.collect_garbage(&options).expect("collect")
+    };
+    assert_eq!(collect(1 << 20).manifests, 0, "there is place for all");
+    // Two layers and what belongs to them; not three.
+    assert_eq!(collect(25_000).manifests, 2);
+    for (index, layer) in layers.iter().enumerate() {
+        let stays = index >= 2;
+        let tag = tagged(&format!("t{index}"));
+        assert_eq!(
+            storage.manifest(&repository, &tag).is_ok(),
+            stays,
+            "{index}"
+        );
+        let digest = Digest::sha256_of(layer);
+        assert_eq!(storage.content().has(&digest), stays, "{index}");
+    }
 }
 
 /// Collects as fast as it can, sparing nothing for its age, while images are pushed: a push may be told that a blob is missing (and

@@ -284,6 +284,29 @@ fn slow_clients_are_cut_off() {
     );
 }
 
+/// A byte now and then keeps no connection: it does not pay for the waiting.
+#[test]
+fn dripping_clients_are_cut_off() {
+    let server = Server::start(&["--idle-timeout", "1s", "--min-rate", "1000"]);
+    let location = server.start("s");
+    let mut body = server.connect();
+    let request = format!("PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n");
+    body.write_all(request.as_bytes()).expect("send");
+    let mut sender = body.try_clone().expect("clone");
+    let dripping = std::thread::spawn(move || {
+        // Fails when the server has closed the connection.
+        (0..100)
+            .take_while(|_| {
+                std::thread::sleep(Duration::from_millis(200));
+                sender.write_all(b"x").is_ok()
+            })
+            .count()
+    });
+    let slow = try_read_response(&mut BufReader::new(body), "PATCH").expect("response");
+    assert_eq!(slow.error(), "408 BLOB_UPLOAD_INVALID");
+    assert!(dripping.join().expect("join") < 100);
+}
+
 /// Whatever part of a beginning was sent, and after the last answer, too.
 #[test]
 fn silent_connections_do_not_stay() {

@@ -273,3 +273,63 @@ impl ServerCertVerifier for AnyCertificate {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use rustls::pki_types::PrivatePkcs8KeyDer;
+
+    /// Does a message get through to a server of this authority, with these settings?
+    fn delivered(authority: &CertifiedIssuer<'_, KeyPair>, tls: &Tls) -> io::Result<Vec<u8>> {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, authority).unwrap();
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || -> io::Result<Vec<u8>> {
+            let (socket, _) = listener.accept()?;
+            let connection = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+            let mut stream = StreamOwned::new(connection, socket);
+            let mut message = vec![0; 5];
+            stream.read_exact(&mut message)?;
+            Ok(message)
+        });
+        let sent = Connection::open(&Address::Tls(format!("localhost:{port}")), tls)
+            .and_then(|mut connection| connection.send(b"hello"));
+        let received = server.join().unwrap();
+        sent.and(received)
+    }
+
+    #[test]
+    fn tls_servers_are_verified_unless_told_otherwise() {
+        let authority = || {
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+        };
+        let (ours, foreign) = (authority(), authority());
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        std::fs::write(&ca, ours.pem()).unwrap();
+        let trusting = Tls {
+            ca: ca.display().to_string(),
+            ..Tls::default()
+        };
+        assert_eq!(delivered(&ours, &trusting).unwrap(), b"hello");
+        assert!(delivered(&foreign, &trusting).is_err());
+        let careless = Tls {
+            skip_verify: true,
+            ..trusting
+        };
+        assert_eq!(delivered(&foreign, &careless).unwrap(), b"hello");
+    }
+}

@@ -5,8 +5,6 @@
 //! `local` is ours: little-endian length (u32, of what follows, itself repeated behind the entry so that a file can be read backwards),
 //! stream (u8), nanoseconds since 1970 (i64), the bytes as they came.
 
-use std::borrow::Cow;
-
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 
@@ -46,17 +44,31 @@ pub enum Format {
     Local,
 }
 
-/// One entry as read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry<'a> {
+/// One entry as read. The same is filled again and again, so that reading a long log allocates nothing for a line.
+#[derive(Debug, Clone)]
+pub struct Entry {
     /// Which output.
     pub stream: Stream,
     /// When it was read from the process.
     pub time: Timestamp,
     /// The bytes, with the line's end if the line ended.
-    pub line: Cow<'a, [u8]>,
+    pub line: Vec<u8>,
     /// The attributes that log options selected, as JSON text (`{"k":"v"}`).
-    pub attributes: Option<Cow<'a, str>>,
+    pub attributes: Option<String>,
+    /// `time` as it stood in the file: the lines of one batch have the same, which is parsed once.
+    time_text: Vec<u8>,
+}
+
+impl Default for Entry {
+    fn default() -> Self {
+        Self {
+            stream: Stream::Stdout,
+            time: Timestamp::UNIX_EPOCH,
+            line: Vec::new(),
+            attributes: None,
+            time_text: Vec::new(),
+        }
+    }
 }
 
 /// Go's RFC3339Nano in UTC: trailing zeros of the fraction are dropped.
@@ -106,30 +118,29 @@ impl Format {
         }
     }
 
-    /// Reads the entry at the beginning of `bytes`: the entry and its length in the file, `Incomplete` when more bytes are needed.
-    /// A damaged entry is skipped where its end can be found.
-    #[must_use]
-    pub fn decode(self, bytes: &[u8]) -> Decoded<'_> {
+    /// Reads the entry at the beginning of `bytes` into `entry`; `Incomplete` when more bytes are needed.
+    /// A damaged entry is skipped where its end can be found; `entry` holds nothing of use then.
+    pub fn decode(self, bytes: &[u8], entry: &mut Entry) -> Decoded {
         match self {
             Self::JsonFile => {
                 let Some(end) = memchr::memchr(b'\n', bytes) else {
                     return Decoded::Incomplete;
                 };
-                match decode_json(&bytes[..end]) {
-                    Some(entry) => Decoded::Entry(entry, end + 1),
+                match decode_json(&bytes[..end], entry) {
+                    Some(()) => Decoded::Entry(end + 1),
                     None => Decoded::Damaged(end + 1),
                 }
             }
-            Self::Local => decode_local(bytes),
+            Self::Local => decode_local(bytes, entry),
         }
     }
 }
 
 /// What [`Format::decode`] found.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Decoded<'a> {
-    /// An entry, and how many bytes it takes.
-    Entry(Entry<'a>, usize),
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decoded {
+    /// An entry; so many bytes it takes.
+    Entry(usize),
     /// Not an entry; so many bytes are to be skipped.
     Damaged(usize),
     /// More bytes are needed to tell.
@@ -141,7 +152,7 @@ const LOCAL_HEAD: usize = 1 + 8;
 /// Beyond this a length is damage: no writer makes such entries.
 const LOCAL_LENGTH_MAX: usize = super::LINE_PIECE_BYTES_MAX + LOCAL_HEAD;
 
-fn decode_local(bytes: &[u8]) -> Decoded<'_> {
+fn decode_local(bytes: &[u8], entry: &mut Entry) -> Decoded {
     let Some(length) = bytes.first_chunk::<4>().map(|b| u32::from_le_bytes(*b)) else {
         return Decoded::Incomplete;
     };
@@ -163,27 +174,27 @@ fn decode_local(bytes: &[u8]) -> Decoded<'_> {
         _ => return Decoded::Damaged(1),
     };
     match Timestamp::from_nanosecond(i128::from(nanos)) {
-        Ok(time) if trailer == &bytes[..4] => Decoded::Entry(
-            Entry {
-                stream,
-                time,
-                line: Cow::Borrowed(&body[LOCAL_HEAD..]),
-                attributes: None,
-            },
-            length + 8,
-        ),
+        Ok(time) if trailer == &bytes[..4] => {
+            entry.stream = stream;
+            entry.time = time;
+            entry.line.clear();
+            entry.line.extend_from_slice(&body[LOCAL_HEAD..]);
+            entry.attributes = None;
+            Decoded::Entry(length + 8)
+        }
         _ => Decoded::Damaged(1),
     }
 }
 
 /// Fields in the order in which the writer puts them are read without a JSON parser; anything else goes through one.
-fn decode_json(line: &[u8]) -> Option<Entry<'_>> {
-    decode_json_quickly(line).or_else(|| decode_json_slowly(line))
+fn decode_json(line: &[u8], entry: &mut Entry) -> Option<()> {
+    decode_json_quickly(line, entry).or_else(|| decode_json_slowly(line, entry))
 }
 
-fn decode_json_quickly(line: &[u8]) -> Option<Entry<'_>> {
+fn decode_json_quickly(line: &[u8], entry: &mut Entry) -> Option<()> {
     let rest = line.strip_prefix(b"{\"log\":\"")?;
-    let (text, used) = unescape(rest)?;
+    entry.line.clear();
+    let used = unescape(rest, &mut entry.line)?;
     let rest = rest[used..].strip_prefix(b",\"stream\":\"std")?;
     let (stream, rest) = if let Some(rest) = rest.strip_prefix(b"out\"") {
         (Stream::Stdout, rest)
@@ -191,15 +202,17 @@ fn decode_json_quickly(line: &[u8]) -> Option<Entry<'_>> {
         (Stream::Stderr, rest.strip_prefix(b"err\"")?)
     };
     let time = rest.strip_prefix(b",\"time\":\"")?.strip_suffix(b"\"}")?;
-    Some(Entry {
-        stream,
-        time: std::str::from_utf8(time).ok()?.parse().ok()?,
-        line: text,
-        attributes: None,
-    })
+    if entry.time_text != time {
+        entry.time = std::str::from_utf8(time).ok()?.parse().ok()?;
+        entry.time_text.clear();
+        entry.time_text.extend_from_slice(time);
+    }
+    entry.stream = stream;
+    entry.attributes = None;
+    Some(())
 }
 
-fn decode_json_slowly(line: &[u8]) -> Option<Entry<'_>> {
+fn decode_json_slowly(line: &[u8], entry: &mut Entry) -> Option<()> {
     #[derive(serde::Deserialize)]
     struct Line {
         #[serde(default)]
@@ -210,31 +223,26 @@ fn decode_json_slowly(line: &[u8]) -> Option<Entry<'_>> {
         time: String,
     }
     let read: Line = serde_json::from_slice(line).ok()?;
-    Some(Entry {
-        stream: if read.stream == "stderr" {
-            Stream::Stderr
-        } else {
-            Stream::Stdout
-        },
-        time: read.time.parse().ok()?,
-        line: Cow::Owned(read.log.into_bytes()),
-        attributes: read.attrs.map(|attrs| Cow::Owned(attrs.get().to_owned())),
-    })
+    entry.stream = if read.stream == "stderr" {
+        Stream::Stderr
+    } else {
+        Stream::Stdout
+    };
+    entry.time = read.time.parse().ok()?;
+    entry.time_text = read.time.into_bytes();
+    entry.line = read.log.into_bytes();
+    entry.attributes = read.attrs.map(|attrs| attrs.get().to_owned());
+    Some(())
 }
 
-/// The text of a JSON string whose opening quote lies before `bytes`, and how many bytes it takes with its closing quote.
-fn unescape(bytes: &[u8]) -> Option<(Cow<'_, [u8]>, usize)> {
-    let end = memchr::memchr2(b'"', b'\\', bytes)?;
-    if bytes[end] == b'"' {
-        return Some((Cow::Borrowed(&bytes[..end]), end + 1));
-    }
-    let mut out = Vec::with_capacity(bytes.len());
+/// Appends the text of a JSON string whose opening quote lies before `bytes`; how many bytes it takes with its closing quote.
+fn unescape(bytes: &[u8], out: &mut Vec<u8>) -> Option<usize> {
     let mut at = 0;
     loop {
         let next = at + memchr::memchr2(b'"', b'\\', &bytes[at..])?;
         out.extend_from_slice(&bytes[at..next]);
         if bytes[next] == b'"' {
-            return Some((Cow::Owned(out), next + 1));
+            return Some(next + 1);
         }
         let simple = match bytes.get(next + 1)? {
             b'n' => b'\n',
@@ -246,7 +254,7 @@ fn unescape(bytes: &[u8]) -> Option<(Cow<'_, [u8]>, usize)> {
             b'\\' => b'\\',
             b'/' => b'/',
             b'u' => {
-                at = next + unescape_unicode(&bytes[next..], &mut out)?;
+                at = next + unescape_unicode(&bytes[next..], out)?;
                 continue;
             }
             _ => return None,
@@ -298,13 +306,44 @@ const PLAIN: [bool; 256] = {
     plain
 };
 
+/// How many bytes [`escape`] looks at together: the compiler makes vector instructions of it.
+const TOGETHER: usize = 32;
+
+/// Is there nothing to escape in `bytes`? The same question as [`PLAIN`]'s, without a table.
+fn all_plain(bytes: &[u8; TOGETHER]) -> bool {
+    let special = |byte: u8| {
+        !(0x20..0x80).contains(&byte)
+            || byte == b'"'
+            || byte == b'\\'
+            || byte == b'<'
+            || byte == b'>'
+            || byte == b'&'
+    };
+    bytes
+        .iter()
+        .fold(0, |any, byte| any | u8::from(special(*byte)))
+        == 0
+}
+
+/// How many bytes at the beginning of `line` need no escaping.
+fn plain_run(line: &[u8]) -> usize {
+    let mut run = 0;
+    while let Some(bytes) = line[run..].first_chunk::<TOGETHER>()
+        && all_plain(bytes)
+    {
+        run += TOGETHER;
+    }
+    let rest = &line[run..];
+    run + rest
+        .iter()
+        .position(|byte| !PLAIN[usize::from(*byte)])
+        .unwrap_or(rest.len())
+}
+
 /// Appends `line` as the inside of a JSON string, escaped as Go's encoder does.
 fn escape(out: &mut Vec<u8>, mut line: &[u8]) {
     while !line.is_empty() {
-        let run = line
-            .iter()
-            .position(|byte| !PLAIN[usize::from(*byte)])
-            .unwrap_or(line.len());
+        let run = plain_run(line);
         out.extend_from_slice(&line[..run]);
         line = &line[run..];
         let Some(byte) = line.first() else { return };
@@ -394,8 +433,9 @@ mod tests {
     fn attributes_and_foreign_order_are_read() {
         let line =
             br#"{"time":"2017-07-14T02:40:00Z","stream":"stdout","attrs":{"a":"b"},"log":"x"}"#;
-        let entry = decode_json(line).unwrap();
-        assert_eq!(entry.line.as_ref(), b"x");
+        let mut entry = Entry::default();
+        decode_json(line, &mut entry).unwrap();
+        assert_eq!(entry.line, b"x");
         assert_eq!(entry.attributes.as_deref(), Some(r#"{"a":"b"}"#));
     }
 
@@ -403,28 +443,35 @@ mod tests {
         #[test]
         fn local_gives_back_every_byte(line in proptest::collection::vec(any::<u8>(), 0..200), nanos in 0i64..4_000_000_000_000_000_000) {
             let bytes = entry(Format::Local, &line, nanos);
-            let Decoded::Entry(read, used) = Format::Local.decode(&bytes) else { panic!("not read") };
-            prop_assert_eq!(used, bytes.len());
-            prop_assert_eq!(read.line.as_ref(), line.as_slice());
+            let mut read = Entry::default();
+            prop_assert_eq!(Format::Local.decode(&bytes, &mut read), Decoded::Entry(bytes.len()));
+            prop_assert_eq!(&read.line, &line);
             prop_assert_eq!(read.time.as_nanosecond(), i128::from(nanos));
         }
 
         #[test]
         fn json_gives_back_text(line in any::<String>(), nanos in 0i64..4_000_000_000_000_000_000) {
             let bytes = entry(Format::JsonFile, line.as_bytes(), nanos);
-            let Decoded::Entry(read, used) = Format::JsonFile.decode(&bytes) else { panic!("not read") };
-            prop_assert_eq!(used, bytes.len());
-            prop_assert_eq!(read.line.as_ref(), line.as_bytes());
-            let slow = decode_json_slowly(&bytes).unwrap();
-            prop_assert_eq!(slow.line.as_ref(), line.as_bytes());
+            let (mut read, mut slow) = (Entry::default(), Entry::default());
+            prop_assert_eq!(Format::JsonFile.decode(&bytes, &mut read), Decoded::Entry(bytes.len()));
+            prop_assert_eq!(&read.line, line.as_bytes());
+            decode_json_slowly(&bytes, &mut slow).unwrap();
+            prop_assert_eq!(&slow.line, line.as_bytes());
             prop_assert_eq!(slow.time, read.time);
         }
 
         #[test]
         fn rubbish_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = Format::JsonFile.decode(&bytes);
-            let _ = Format::Local.decode(&bytes);
-            let _ = unescape(&bytes);
+            let mut entry = Entry::default();
+            let _ = Format::JsonFile.decode(&bytes, &mut entry);
+            let _ = Format::Local.decode(&bytes, &mut entry);
+            let _ = unescape(&bytes, &mut Vec::new());
+        }
+
+        #[test]
+        fn runs_end_where_the_table_says(bytes in proptest::collection::vec(0x1du8..0x82, 0..200)) {
+            let end = bytes.iter().position(|byte| !PLAIN[usize::from(*byte)]).unwrap_or(bytes.len());
+            prop_assert_eq!(plain_run(&bytes), end);
         }
 
         #[test]

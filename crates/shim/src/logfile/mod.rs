@@ -6,6 +6,7 @@
 mod format;
 mod lines;
 mod read;
+mod source;
 mod write;
 
 use std::path::PathBuf;

@@ -4,14 +4,14 @@
 //! place is found by bisection (entries lie in the order of their times), and the last `n` lines are found from the end backwards.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
 use super::format::{Decoded, Entry, Format};
+use super::source::{ENTRY_BYTES_MAX, Source};
 use super::{Error, generation};
 
 /// Which part of a log.
@@ -27,11 +27,6 @@ pub struct ReadOptions {
 
 /// Generations looked for: no writer keeps more.
 const GENERATIONS_MAX: u32 = 1000;
-/// Read at once, in bytes.
-const BLOCK_BYTES: usize = 256 << 10;
-/// An entry longer than this is damage: a piece of a line, escaped at its worst (6 bytes for one), with room for attributes.
-const ENTRY_BYTES_MAX: usize = 1 << 20;
-
 /// Reads one container's log, and goes on where it stopped when the log has grown.
 pub struct Reader {
     path: PathBuf,
@@ -43,21 +38,8 @@ pub struct Reader {
     buffer: Vec<u8>,
     /// The part of `buffer` that is not yet read.
     at: usize,
+    entry: Entry,
     ended: bool,
-}
-
-/// One generation, open: a later rename does not matter.
-struct Source {
-    content: Content,
-    offset: u64,
-}
-
-enum Content {
-    Plain(File),
-    /// A compressed generation, whole: it is as large as one generation may be.
-    Unpacked(Vec<u8>),
-    /// Not there yet.
-    Absent,
 }
 
 impl Reader {
@@ -74,6 +56,7 @@ impl Reader {
             current: Source::open(path)?,
             buffer: Vec::new(),
             at: 0,
+            entry: Entry::default(),
             ended: false,
         };
         reader.find_older()?;
@@ -90,22 +73,19 @@ impl Reader {
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn read(&mut self) -> Result<Option<Entry<'_>>, Error> {
-        // Decoded twice: the borrow of a returned entry would otherwise last over the loop.
-        let used = loop {
-            if self.ended {
-                return Ok(None);
-            }
-            match self.format.decode(&self.buffer[self.at..]) {
-                Decoded::Entry(entry, used) => {
-                    if self.options.until.is_some_and(|until| entry.time > until) {
+    pub fn read(&mut self) -> Result<Option<&Entry>, Error> {
+        while !self.ended {
+            match self.format.decode(&self.buffer[self.at..], &mut self.entry) {
+                Decoded::Entry(used) => {
+                    let (ReadOptions { since, until, .. }, time) = (self.options, self.entry.time);
+                    if until.is_some_and(|until| time > until) {
                         self.ended = true;
-                        return Ok(None);
-                    }
-                    if self.options.since.is_none_or(|since| entry.time >= since) {
-                        break used;
+                        break;
                     }
                     self.at += used;
+                    if since.is_none_or(|since| time >= since) {
+                        return Ok(Some(&self.entry));
+                    }
                 }
                 Decoded::Damaged(used) => self.at += used,
                 Decoded::Incomplete if self.buffer.len() - self.at > ENTRY_BYTES_MAX => {
@@ -113,17 +93,12 @@ impl Reader {
                 }
                 Decoded::Incomplete => {
                     if !self.fill()? {
-                        return Ok(None);
+                        break;
                     }
                 }
             }
-        };
-        let start = self.at;
-        self.at += used;
-        match self.format.decode(&self.buffer[start..]) {
-            Decoded::Entry(entry, _) => Ok(Some(entry)),
-            Decoded::Damaged(_) | Decoded::Incomplete => Ok(None),
         }
+        Ok(None)
     }
 
     /// Nothing after this will be given: `until` was reached.
@@ -135,14 +110,11 @@ impl Reader {
     fn find_older(&mut self) -> Result<(), Error> {
         for n in 1..GENERATIONS_MAX {
             let path = generation(&self.path, n);
-            let source = match Source::open(&path)? {
-                Source {
-                    content: Content::Absent,
-                    ..
-                } => Source::open_packed(&path)?,
-                source => source,
-            };
-            if matches!(source.content, Content::Absent) {
+            let mut source = Source::open(&path)?;
+            if source.is_absent() {
+                source = Source::open_packed(&path)?;
+            }
+            if source.is_absent() {
                 break;
             }
             self.older.push_front(source);
@@ -156,7 +128,7 @@ impl Reader {
         self.at = 0;
         loop {
             if let Some(source) = self.older.front_mut() {
-                if source.read(&mut self.buffer, &self.path)? {
+                if source.read(&mut self.buffer).map_err(reading(&self.path))? {
                     return Ok(true);
                 }
                 // What a generation ends with is whole or damaged: the next one begins with an entry.
@@ -164,7 +136,8 @@ impl Reader {
                 self.older.pop_front();
                 continue;
             }
-            if self.current.read(&mut self.buffer, &self.path)? {
+            let read = self.current.read(&mut self.buffer);
+            if read.map_err(reading(&self.path))? {
                 return Ok(true);
             }
             if !self.follow_rotation()? {
@@ -175,11 +148,11 @@ impl Reader {
 
     /// Has the file been moved away or emptied since it was opened? Then go on in the new one.
     fn follow_rotation(&mut self) -> Result<bool, Error> {
-        let Content::Plain(file) = &self.current.content else {
+        let Some(opened) = self.current.metadata() else {
             self.current = Source::open(&self.path)?;
-            return Ok(!matches!(self.current.content, Content::Absent));
+            return Ok(!self.current.is_absent());
         };
-        let opened = file.metadata().map_err(self.reading())?;
+        let opened = opened.map_err(reading(&self.path))?;
         if opened.size() < self.current.offset {
             self.current.offset = 0;
             self.buffer.clear();
@@ -197,68 +170,51 @@ impl Reader {
             }
             Ok(_) => Ok(false),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(e) => Err(self.reading()(e)),
-        }
-    }
-
-    fn reading(&self) -> impl FnOnce(io::Error) -> Error + use<> {
-        let path = self.path.clone();
-        move |source| Error::Io {
-            operation: "reading",
-            path,
-            source,
+            Err(e) => Err(reading(&self.path)(e)),
         }
     }
 
     /// Drops generations that end before `since`, and bisects the first that does not.
     fn skip_to(&mut self, since: Timestamp) -> Result<(), Error> {
-        while let Some(next) = self.older.get(1).or(Some(&self.current)) {
-            // The oldest generation is of no use when the one behind it begins before `since` too.
-            let begins_before = first_time(next, self.format, 0)
-                .map_err(self.reading())?
-                .is_some_and(|(time, _)| time < since);
-            if self.older.is_empty() || !begins_before {
-                break;
+        let failed = reading(&self.path);
+        let find = |reader: &mut Self| -> io::Result<()> {
+            while let Some(next) = reader.older.get_mut(1).or(Some(&mut reader.current)) {
+                // The oldest generation is of no use when the one behind it begins before `since` too.
+                let begins_before = next
+                    .first_time(reader.format)?
+                    .is_some_and(|time| time < since);
+                if reader.older.is_empty() || !begins_before {
+                    break;
+                }
+                reader.older.pop_front();
             }
-            self.older.pop_front();
-        }
-        let format = self.format;
-        let reading = self.reading();
-        let source = self.older.front_mut().unwrap_or(&mut self.current);
-        let (mut low, mut high) = (0, source.size().unwrap_or(0));
-        while high - low > BLOCK_BYTES as u64 {
-            let middle = low + (high - low) / 2;
-            match first_time(source, format, middle) {
-                Ok(Some((time, at))) if time < since && at < high => low = at,
-                Ok(_) => high = middle,
-                Err(e) => return Err(reading(e)),
-            }
-        }
-        source.offset = low;
-        Ok(())
+            let source = reader.older.front_mut().unwrap_or(&mut reader.current);
+            source.skip_to(since, reader.format)
+        };
+        find(self).map_err(failed)
     }
 
     /// Moves the beginning to the last `lines` lines. A piece of a line without its end is not counted as one of its own.
     fn keep_last(&mut self, lines: usize) -> Result<(), Error> {
         if lines == 0 {
             self.older.clear();
-            self.current.offset = self.current.size().map_err(self.reading())?;
+            let end = self.current.metadata().transpose();
+            let end = end.map_err(reading(&self.path))?;
+            self.current.offset = end.map_or(0, |metadata| metadata.size());
             return Ok(());
         }
         let mut wanted = lines;
         let count = self.older.len() + 1;
         for back in 0..count {
-            let format = self.format;
-            let until = self.options.until;
-            let reading = self.reading();
             let source = if back == 0 {
                 &mut self.current
             } else {
                 &mut self.older[count - 1 - back]
             };
-            let found = last_lines(source, format, until, wanted).map_err(reading)?;
-            if found.lines >= wanted {
-                source.offset = found.offset;
+            let found = source
+                .last_lines(self.format, self.options.until, wanted)
+                .map_err(reading(&self.path))?;
+            if found >= wanted {
                 if back > 0 {
                     self.older.drain(..count - 1 - back);
                 } else {
@@ -266,208 +222,17 @@ impl Reader {
                 }
                 return Ok(());
             }
-            wanted -= found.lines;
+            wanted -= found;
         }
         Ok(())
     }
 }
 
-struct Found {
-    lines: usize,
-    offset: u64,
-}
-
-/// Where the last `wanted` lines of `source` begin, looking backwards in growing windows, not before the source's own offset.
-fn last_lines(
-    source: &Source,
-    format: Format,
-    until: Option<Timestamp>,
-    wanted: usize,
-) -> io::Result<Found> {
-    let end = source.size()?;
-    let begin = source.offset.min(end);
-    let mut window = BLOCK_BYTES as u64;
-    loop {
-        let start = end.saturating_sub(window).max(begin);
-        let bytes = source.window(start, end)?;
-        let mut at = if start == begin {
-            0
-        } else {
-            synchronize(&bytes, format)
-        };
-        // Offsets at which lines begin; a line ends with an entry that ends in a line feed.
-        let mut begins = VecDeque::new();
-        let mut at_line_start = true;
-        loop {
-            match format.decode(&bytes[at..]) {
-                Decoded::Entry(entry, used) => {
-                    if until.is_some_and(|until| entry.time > until) {
-                        break;
-                    }
-                    if at_line_start {
-                        begins.push_back(start + at as u64);
-                        if begins.len() > wanted {
-                            begins.pop_front();
-                        }
-                    }
-                    at_line_start = entry.line.ends_with(b"\n");
-                    at += used;
-                }
-                Decoded::Damaged(used) => at += used,
-                Decoded::Incomplete => break,
-            }
-        }
-        if begins.len() >= wanted || start == begin {
-            return Ok(Found {
-                lines: begins.len(),
-                offset: begins.front().copied().unwrap_or(end),
-            });
-        }
-        window = window.saturating_mul(4);
-    }
-}
-
-/// Where the first whole entry of `bytes` begins, which may start in the midst of one.
-fn synchronize(bytes: &[u8], format: Format) -> usize {
-    match format {
-        Format::JsonFile => memchr::memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1),
-        Format::Local => {
-            // Two entries one behind the other do not come about by chance.
-            (0..bytes.len())
-                .find(|at| match format.decode(&bytes[*at..]) {
-                    Decoded::Entry(_, used) => {
-                        at + used == bytes.len()
-                            || matches!(
-                                format.decode(&bytes[at + used..]),
-                                Decoded::Entry(..) | Decoded::Incomplete
-                            )
-                    }
-                    Decoded::Damaged(_) | Decoded::Incomplete => false,
-                })
-                .unwrap_or(bytes.len())
-        }
-    }
-}
-
-/// Time and place of the first whole entry behind `offset`.
-fn first_time(
-    source: &Source,
-    format: Format,
-    offset: u64,
-) -> io::Result<Option<(Timestamp, u64)>> {
-    let end = source.size()?.min(offset + ENTRY_BYTES_MAX as u64);
-    let bytes = source.window(offset, end)?;
-    let mut at = if offset == 0 {
-        0
-    } else {
-        synchronize(&bytes, format)
-    };
-    while at < bytes.len() {
-        match format.decode(&bytes[at..]) {
-            Decoded::Entry(entry, _) => return Ok(Some((entry.time, offset + at as u64))),
-            Decoded::Damaged(used) => at += used,
-            Decoded::Incomplete => break,
-        }
-    }
-    Ok(None)
-}
-
-impl Source {
-    fn open(path: &Path) -> Result<Self, Error> {
-        let content = match File::open(path) {
-            Ok(file) => Content::Plain(file),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Content::Absent,
-            Err(source) => {
-                return Err(Error::Io {
-                    operation: "opening",
-                    path: path.to_path_buf(),
-                    source,
-                });
-            }
-        };
-        Ok(Self { content, offset: 0 })
-    }
-
-    fn open_packed(path: &Path) -> Result<Self, Error> {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".gz");
-        let packed = Self::open(Path::new(&name))?;
-        let Content::Plain(file) = packed.content else {
-            return Ok(packed);
-        };
-        let mut bytes = Vec::new();
-        flate2::read::GzDecoder::new(file)
-            .read_to_end(&mut bytes)
-            .map_err(|source| Error::Io {
-                operation: "decompressing",
-                path: PathBuf::from(name),
-                source,
-            })?;
-        Ok(Self {
-            content: Content::Unpacked(bytes),
-            offset: 0,
-        })
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        match &self.content {
-            Content::Plain(file) => Ok(file.metadata()?.len()),
-            Content::Unpacked(bytes) => Ok(bytes.len() as u64),
-            Content::Absent => Ok(0),
-        }
-    }
-
-    /// Appends the next block to `buffer`; false at the end.
-    fn read(&mut self, buffer: &mut Vec<u8>, path: &Path) -> Result<bool, Error> {
-        let taken = match &self.content {
-            Content::Absent => 0,
-            Content::Unpacked(bytes) => {
-                let at = usize::try_from(self.offset)
-                    .unwrap_or(usize::MAX)
-                    .min(bytes.len());
-                let end = bytes.len().min(at + BLOCK_BYTES);
-                buffer.extend_from_slice(&bytes[at..end]);
-                end - at
-            }
-            Content::Plain(file) => {
-                let before = buffer.len();
-                buffer.resize(before + BLOCK_BYTES, 0);
-                let read = file.read_at(&mut buffer[before..], self.offset);
-                buffer.truncate(before + read.as_ref().copied().unwrap_or(0));
-                read.map_err(|source| Error::Io {
-                    operation: "reading",
-                    path: path.to_path_buf(),
-                    source,
-                })?
-            }
-        };
-        self.offset += taken as u64;
-        Ok(taken > 0)
-    }
-
-    /// The bytes from `start` to `end`.
-    fn window(&self, start: u64, end: u64) -> io::Result<Vec<u8>> {
-        let length = usize::try_from(end.saturating_sub(start)).unwrap_or(0);
-        match &self.content {
-            Content::Absent => Ok(Vec::new()),
-            Content::Unpacked(bytes) => {
-                let start = usize::try_from(start)
-                    .unwrap_or(usize::MAX)
-                    .min(bytes.len());
-                Ok(bytes[start..(start + length).min(bytes.len())].to_vec())
-            }
-            Content::Plain(file) => {
-                let mut bytes = vec![0; length];
-                let mut read = 0;
-                while read < length {
-                    match file.read_at(&mut bytes[read..], start + read as u64)? {
-                        0 => break,
-                        n => read += n,
-                    }
-                }
-                bytes.truncate(read);
-                Ok(bytes)
-            }
-        }
+fn reading(path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
+    let path = path.to_path_buf();
+    move |source| Error::Io {
+        operation: "reading",
+        path,
+        source,
     }
 }

@@ -74,6 +74,8 @@ impl Writer {
     pub fn write(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), Error> {
         let now = Timestamp::now();
         let text = time_text(now);
+        // What a batch of short lines takes, at once: growing step by step copies it several times.
+        self.batch.reserve(bytes.len() * 2);
         let mut lines = std::mem::take(&mut self.lines[index(stream)]);
         let split = lines.split(bytes, |line| self.entry(stream, (now, &text), line));
         self.lines[index(stream)] = lines;

@@ -154,12 +154,16 @@ impl Overlay {
                     vec![self.join(&lowers, Some((&own, &work)))]
                 }
             }
-            Kind::Committed | Kind::View => {
-                if chain.own.kind == Kind::Committed {
-                    lowers.insert(0, own);
+            Kind::View => {
+                // overlayfs wants two; the empty one hides a single layer's whiteouts, as any other does.
+                if lowers.len() < 2 {
+                    lowers.push(own);
                 }
+                vec![self.join(&lowers, None)]
+            }
+            Kind::Committed => {
+                lowers.insert(0, own);
                 match lowers.as_slice() {
-                    [] => vec![bind(&self.layer(&chain.own), "ro")],
                     [one] => vec![self.alone(one)],
                     several => vec![self.join(several, None)],
                 }

@@ -54,7 +54,11 @@ fn visit(
     lines: &mut Vec<String>,
     inodes: &mut BTreeMap<u64, Vec<String>>,
 ) {
-    let metadata = std::fs::symlink_metadata(path).unwrap();
+    let metadata = match std::fs::symlink_metadata(path) {
+        // In a directory that only one layer has, overlayfs lists the names of whiteouts, though nothing can be found by them.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+        other => other.unwrap(),
+    };
     let name = path
         .strip_prefix(root)
         .unwrap()

@@ -59,6 +59,14 @@ pub const MANY: Shape = Shape {
 };
 
 impl Shape {
+    /// The same with fewer files.
+    pub fn divided(self, by: usize) -> Shape {
+        Shape {
+            files: (self.files / by.max(1)).max(1),
+            ..self
+        }
+    }
+
     /// Bytes of its files.
     pub fn size(self) -> u64 {
         (self.layers * self.files * self.bytes) as u64

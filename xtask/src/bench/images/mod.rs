@@ -34,6 +34,12 @@ pub struct Args {
     /// Leave the operations other than pull out.
     #[arg(long)]
     pull_only: bool,
+    /// Only this image: large or many.
+    #[arg(long)]
+    only: Option<String>,
+    /// Divide the number of files by this, for a quick look.
+    #[arg(long, default_value_t = 1)]
+    divide: usize,
 }
 
 const OTHERS: &[&str] = &["docker", "podman", "ctr"];
@@ -64,6 +70,10 @@ pub fn run(args: &Args) -> Result<()> {
     let mut report = Report::new(OTHERS, "bound");
     let mut bench = Bench::start(disk.path(), &netns)?;
     for (name, shape) in [("large", LARGE), ("many", MANY)] {
+        if args.only.as_ref().is_some_and(|only| only != name) {
+            continue;
+        }
+        let shape = shape.divided(args.divide);
         let archive = bench.upload(name, shape)?;
         bench.bounds(name, shape, &mut report)?;
         bench.pulls(name, shape, args.samples, &mut report)?;
@@ -304,7 +314,8 @@ impl<'n> Bench<'n> {
             shape.size() >> 20
         ));
         for subject in &self.subjects {
-            subject.remove(&reference)?;
+            // It is there after pulls and not after loads.
+            let _ = subject.remove(&reference);
             let before = disk::used(subject.root())?;
             subject.pull(&reference)?;
             let after = disk::used(subject.root())?;
