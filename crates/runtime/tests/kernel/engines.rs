@@ -44,6 +44,29 @@ impl Drop for Daemon {
     }
 }
 
+/// A limit of the cgroup `path`, counted from the root: `v1` is `controller/file`, `v2` the file.
+fn limit(path: &str, v1: &str, v2: &str) -> String {
+    let root = Path::new("/sys/fs/cgroup");
+    let (controller, file) = v1.split_once('/').unwrap();
+    let old = root.join(controller).join(path).join(file);
+    let file = if old.exists() {
+        old
+    } else {
+        root.join(path).join(v2)
+    };
+    let text = std::fs::read_to_string(&file);
+    let text = text.unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    text.trim().to_owned()
+}
+
+fn pids_max(path: &str) -> String {
+    limit(path, "pids/pids.max", "pids.max")
+}
+
+fn memory_max(path: &str) -> String {
+    limit(path, "memory/memory.limit_in_bytes", "memory.max")
+}
+
 fn rootfs(rt: &Runtime) -> PathBuf {
     let path = rt.root.join("image");
     hull_testkit::image::busybox_rootfs(&path).unwrap();
@@ -136,16 +159,19 @@ fn dockerd() {
     );
     assert_eq!(run(&["busybox", "/etc/passwd"]).code(), 126);
 
-    docker.ok([
+    let id = docker.ok([
         "run",
         "-d",
         "--name",
         "cc",
         "--network=none",
+        "--pids-limit=22",
         "busybox",
         "sleep",
         "1000",
     ]);
+    let cgroup = format!("{}/{id}", rt.root.name());
+    assert_eq!(pids_max(&cgroup), "22");
     assert_eq!(docker.ok(["exec", "-w", "/tmp", "cc", "pwd"]), "/tmp");
     assert_eq!(docker.ok(["exec", "-t", "cc", "tty"]), "/dev/pts/0");
     docker.ok(["pause", "cc"]);
@@ -155,6 +181,7 @@ fn dockerd() {
     );
     docker.ok(["unpause", "cc"]);
     docker.ok(["update", "--pids-limit", "33", "cc"]);
+    assert_eq!(pids_max(&cgroup), "33");
     docker.ok(["rm", "-f", "cc"]);
     drop(daemon);
     unmount_below(rt.root.path());
@@ -197,10 +224,11 @@ fn podman() {
     let image = rootfs(&rt).display().to_string();
     let output = create(&["--rm", "--rootfs", &image, "sh", "-c", "id -u; exit 3"]);
     assert_eq!(output.code(), 3, "{}", output.stderr);
-    create(&[
-        "-d", "--name=c", "-m=64m", "--rootfs", &image, "sleep", "1000",
-    ])
-    .ok();
+    let limits = ["-d", "--name=c", "-m=64m", "--pids-limit=22"];
+    let created = create(&[&limits[..], &["--rootfs", &image, "sleep", "1000"]].concat());
+    let cgroup = format!("{}/libpod-{}", rt.root.name(), created.ok());
+    assert_eq!(memory_max(&cgroup), "67108864");
+    assert_eq!(pids_max(&cgroup), "22");
     assert_eq!(podman(&["exec", "c", "id", "-u"]).ok(), "0");
     assert_eq!(podman(&["exec", "-t", "c", "tty"]).ok(), "/dev/pts/0");
     podman(&["pause", "c"]).ok();
@@ -264,6 +292,7 @@ fn containerd() {
     ]
     .concat())
     .ok();
+    assert_eq!(memory_max(&format!("default/{id}")), "33554432");
     assert_eq!(
         ctr(&["task", "exec", "--exec-id", "e", &id, "id", "-u"]).ok(),
         "0"

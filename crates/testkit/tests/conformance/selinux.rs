@@ -143,7 +143,8 @@ const DAEMON: &str = r#"
 H="/usr/bin/subject -H unix:///run/hull.sock"
 modprobe overlay; mkdir -p /data
 /usr/bin/subject daemon --selinux-enabled --data-root /data --exec-root /run/hull --pidfile /run/hull.pid --bridge none -H unix:///run/hull.sock > /tmp/daemon 2>&1 &
-for turn in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do [ -S /run/hull.sock ] && break; sleep 1; done
+for turn in $(seq 60); do $H version > /dev/null 2>&1 && break; sleep 1; done
+    $H version > /dev/null || { cat /tmp/daemon; exit 1; }
 tar -c -C /bundle/rootfs . | $H import - busybox > /dev/null
 run() { $H run --network none "$@"; }
 a=$(run --name first busybox cat /proc/self/attr/current | tr -d '\0')
