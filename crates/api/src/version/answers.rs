@@ -12,30 +12,12 @@ pub fn shows_event(version: Version, event: &EventMessage) -> bool {
     version >= Version::new(46) || event.kind != "image" || event.action != "create"
 }
 
-/// Brings an event to the client's version: up to 1.51 containers and images have `status`, `id` and `from` as well.
+/// Brings an event to the client's version: `status`, `id` and `from`, which the engine gives to containers and images, went with 1.52.
 pub fn adapt_event(version: Version, event: &mut EventMessage) {
     if version >= Version::V1_52 {
         event.status.clear();
         event.id.clear();
         event.from.clear();
-        return;
-    }
-    match event.kind.as_str() {
-        "container" => {
-            event.from = event
-                .actor
-                .attributes
-                .get("image")
-                .cloned()
-                .unwrap_or_default();
-            event.status.clone_from(&event.action);
-            event.id.clone_from(&event.actor.id);
-        }
-        "image" => {
-            event.status.clone_from(&event.action);
-            event.id.clone_from(&event.actor.id);
-        }
-        _ => {}
     }
 }
 
@@ -444,6 +426,7 @@ mod tests {
         let mut event = EventMessage {
             kind: "image".into(),
             action: "create".into(),
+            status: "create".into(),
             ..EventMessage::default()
         };
         assert!(!shows_event(Version::new(45), &event) && shows_event(Version::new(46), &event));

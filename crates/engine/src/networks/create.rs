@@ -224,14 +224,7 @@ fn with_configuration(
 }
 
 fn insert(tx: &hull_state::Tx, record: &NetworkRecord) -> Result<()> {
-    let row = rows::Network {
-        id: record.network.id.clone(),
-        name: record.network.name.clone(),
-        driver: record.network.driver.clone(),
-        created: record.created.clone(),
-        record: record.encode()?,
-    };
-    rows::insert(tx, &row).map_err(|error| match error {
+    rows::insert(tx, &record.row()?).map_err(|error| match error {
         hull_state::Error::Taken { key, .. } => {
             Error::conflict(format!("network with name {key} already exists"))
         }

@@ -83,13 +83,7 @@ fn record(network: Network) -> NetworkRecord {
 }
 
 fn put(world: &World, record: &NetworkRecord) -> Result<()> {
-    let row = rows::Network {
-        id: record.network.id.clone(),
-        name: record.network.name.clone(),
-        driver: record.network.driver.clone(),
-        created: record.created.clone(),
-        record: record.encode()?,
-    };
+    let row = record.row()?;
     Ok(world.db.write(|tx| rows::insert(tx, &row))?)
 }
 

@@ -59,6 +59,16 @@ impl NetworkRecord {
     pub(crate) fn encode(&self) -> Result<String> {
         serde_json::to_string(self).map_err(failed("encode a network's record"))
     }
+
+    pub(crate) fn row(&self) -> Result<rows::Network> {
+        Ok(rows::Network {
+            id: self.network.id.clone(),
+            name: self.network.name.clone(),
+            driver: self.network.driver.clone(),
+            created: self.created.clone(),
+            record: self.encode()?,
+        })
+    }
 }
 
 /// A container's end on a network, leased.
