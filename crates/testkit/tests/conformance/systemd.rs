@@ -235,8 +235,10 @@ fn run(arguments: &str, cases: &[&[(&str, &str)]], change: impl FnOnce(&mut Valu
         hull_testkit::skip!("no virtual machine with systemd: {reason}");
         return;
     }
-    if is(&[Flavor::Crun]) {
-        hull_testkit::skip!("crun names units in its own way");
+    if is(&[Flavor::Runc, Flavor::Crun]) {
+        hull_testkit::skip!(
+            "Debian 12's runc joins fewer v1 hierarchies, and crun names units in its own way"
+        );
         return;
     }
     let root = TempRoot::new("hconf-systemd");
