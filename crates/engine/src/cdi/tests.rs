@@ -1,3 +1,5 @@
+//! CDI files read, judged and applied; the host is asked only for /dev/null.
+
 use proptest::prelude::*;
 
 use super::*;
