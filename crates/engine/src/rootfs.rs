@@ -172,8 +172,9 @@ fn read_all(fd: OwnedFd, path: &str) -> Result<String> {
 pub(crate) fn user_files(mounts: &[Mount]) -> Result<crate::spec::UserFiles> {
     let mount = one(mounts)?;
     let mut found = [None, None];
-    if mount.kind.as_deref() != Some("bind") {
-        let (layers, _) = layers(mount);
+    // A bind mount and a volume's own file system (devicemapper, zfs) have no layers to look into.
+    let (layers, _) = layers(mount);
+    if !layers.is_empty() {
         for (slot, name) in found.iter_mut().zip(["passwd", "group"]) {
             *slot = in_layers(&layers, name)?;
         }
@@ -191,6 +192,10 @@ pub(crate) fn user_files(mounts: &[Mount]) -> Result<crate::spec::UserFiles> {
 /// A file of /etc by overlayfs's own rules. `None`: cannot tell.
 fn in_layers(layers: &[&str], name: &str) -> Result<Option<String>> {
     for layer in layers {
+        // An erofs image must be mounted to be looked into.
+        if Path::new(layer).is_file() {
+            return Ok(None);
+        }
         let dir = open_dir(layer)?;
         let etc = match hull_sys::path::open_in_root_nosymlinks(
             dir.as_fd(),

@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::io::Errno;
 
-use super::{ChangeKind, WHITEOUT_META_PREFIX};
+use super::{ChangeKind, WHITEOUT_PREFIX};
 use crate::fsutil::{is_opaque, is_whiteout, open_dir, open_dir_at, sorted_names, xattrs};
 use crate::snapshot::DiffSource;
 use crate::{Error, Result};
@@ -128,8 +128,8 @@ impl UpperWalk<'_> {
         let Some(stat) = stat(dir, name, &self.path)? else {
             return Ok(());
         };
-        if name.as_bytes().starts_with(WHITEOUT_META_PREFIX) {
-            // fuse-overlayfs leaves `.wh..wh..opq` beside the attribute that says the same.
+        if name.as_bytes().starts_with(WHITEOUT_PREFIX) {
+            // fuse-overlayfs leaves marks of its own beside the attribute that says the same, and a layer can hold no such name.
             return Ok(());
         }
         if is_whiteout(&stat) {
