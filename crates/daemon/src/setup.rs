@@ -228,13 +228,13 @@ fn addresses(option: &str, texts: &[String]) -> Result<Vec<IpAddr>> {
 /// A short name of this daemon, from its exec-root: `hull` for the default one.
 fn instance(exec_root: &str) -> String {
     if exec_root == "/run/hull" {
-        return "hull".to_owned();
+        return "main".to_owned();
     }
     // FNV-1a: stable between releases, as the names of links and tables must be.
     let hash = exec_root.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     });
-    format!("hull-{hash:08x}")
+    format!("{hash:08x}")
 }
 
 /// A number of bytes, or docker/go-units' `64m`.
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn instances_differ_by_root() {
-        assert_eq!(instance("/run/hull"), "hull");
+        assert_eq!(instance("/run/hull"), "main");
         assert_ne!(instance("/run/a"), instance("/run/b"));
         assert!(instance("/run/a").len() <= 20);
     }

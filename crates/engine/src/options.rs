@@ -146,7 +146,7 @@ impl EngineOptions {
         EngineOptions {
             data_root: data_root.into(),
             exec_root: exec_root.into(),
-            instance: "hull".to_owned(),
+            instance: "main".to_owned(),
             shim_program: None,
             init_program: None,
             storage_driver: None,

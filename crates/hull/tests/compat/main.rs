@@ -13,6 +13,7 @@ mod engine;
 mod exec_and_attach;
 mod flags;
 mod flags_of_the_client;
+mod help;
 mod images;
 mod lifecycle;
 mod limits;
