@@ -24,7 +24,7 @@ enum Task {
     Demo(demo::Args),
     /// Install what the tests need and run all of them.
     Test(suite::Args),
-    /// Measure Hull beside docker.io and podman, and the kernel floor.
+    /// Measure Hull beside docker.io and podman, or its runtime beside runc and crun, and the kernel floor.
     Bench(bench::Args),
     /// Check the rules of the house: floors, unsafe, file heads and sizes, links.
     Tidy,

@@ -1,11 +1,14 @@
 //! `create`: everything up to an init that waits for start.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use hull_oci::runtime::{HookKind, Linux, NamespaceType, Resources, Spec, Status};
+use hull_oci::runtime::{
+    HookKind, Hooks, Linux, NamespaceType, NetDevice, Resources, Spec, Status,
+};
 use hull_sys::clone::Child;
 use hull_sys::exec::CStrings;
 use hull_sys::{Errno, netdev, pidfd};
@@ -32,10 +35,18 @@ use crate::{Error, HostFacts, Problem, Result, hooks, idmap, resctrl, validate};
 ///
 /// # Errors
 /// [`Error::Invalid`] before anything is made; [`Error::Init`] with the step that failed.
-pub fn create(mut options: CreateOptions<'_>) -> Result<Created> {
+pub fn create(options: CreateOptions<'_>) -> Result<Created> {
+    prepare(options)?.create()
+}
+
+/// Does what comes before init's clone and needs none of the namespaces that it joins: they may be made meanwhile.
+///
+/// # Errors
+/// As [`create`].
+pub fn prepare(mut options: CreateOptions<'_>) -> Result<Preparation> {
     validate::spec(options.spec)?;
     let facts = HostFacts::probe()?;
-    let prepared = prepare(&options, &facts)?;
+    let decided = decide(&options, &facts)?;
     let mut undo = Undo::default();
     let dir = StateDir::create(options.state_root, options.id)?;
     {
@@ -43,71 +54,106 @@ pub fn create(mut options: CreateOptions<'_>) -> Result<Created> {
         undo.push("state directory", move || dir.remove());
     }
     let resources = resources(options.spec);
-    let cgroup = match prepared.cgroup.unit {
+    let cgroup = match decided.cgroup.unit {
         // systemd makes it around init.
-        Some(_) => prepared.cgroup.clone(),
-        None => make_cgroup(&prepared.cgroup, &resources, &facts)?,
+        Some(_) => decided.cgroup.clone(),
+        None => make_cgroup(&decided.cgroup, &resources, &facts)?,
     };
     {
         let cgroup = cgroup.clone();
         undo.push("cgroup", move || cgroup.remove());
     }
-    if let Some(filter) = &prepared.filter {
+    if let Some(filter) = &decided.filter {
         dir.write_filter(&seccomp::to_bytes(&filter.instructions))?;
     }
-    let rdt = options.spec.linux.iter().find_map(|l| l.intel_rdt.as_ref());
+    let linux = options.spec.linux.as_ref();
+    let rdt = linux.and_then(|l| l.intel_rdt.as_ref());
     let group = rdt.map(|rdt| resctrl::Group::create(Path::new(resctrl::ROOT), options.id, rdt));
     let group = group.transpose()?;
     if let Some(group) = group.clone() {
         undo.push("resctrl group", move || group.remove());
     }
+    let net_devices = linux.map(|l| l.net_devices.clone());
     // Before the kit takes the streams.
-    let mut record = Record {
+    let record = Record {
         resctrl: group,
-        ..record(&options, &prepared, &cgroup)
+        ..record(&options, &decided, &cgroup)
     };
-    let kit = kit(&mut options, &prepared, &cgroup, &dir)?;
-    let listener = prepared.listener.as_ref().map(Listener::connect);
-    let listener = listener.transpose()?;
-    let (ours, theirs) = wire::pair().on("make", "socket pair")?;
-    let (child, born_unified) = birth_of(&prepared.plan, &cgroup, &kit, &ours, theirs)?;
-    let kill = child.pidfd.try_clone().on("duplicate", "pidfd")?;
-    undo.push("init", move || end(&kill));
-    let mut parent = Parent {
-        options: &options,
-        prepared: &prepared,
-        plan: &prepared.plan,
-        cgroup: &cgroup,
-        resources: &resources,
-        dir: &dir,
-        record: &mut record,
-        socket: &ours,
-        child: &child,
-        listener,
-        console: None,
-    };
-    parent.answer(born_unified, &facts)?;
-    let console_master = parent.console.take();
-    if let Some(path) = options.pid_file {
-        write_pid_file(path, child.pid)?;
-    }
-    undo.disarm();
-    drop(undo);
-    let init = match options.start_by {
-        StartBy::Handle => InitHandle::new(ours, record, prepared.plan),
-        StartBy::Socket => InitHandle::by_socket(record, dir),
-    };
-    Ok(Created {
-        pid: child.pid,
-        pidfd: child.pidfd,
-        console_master,
+    let kit = kit(&mut options, &decided, &cgroup, &dir)?;
+    let listener = decided.listener.as_ref().map(Listener::connect);
+    Ok(Preparation {
+        listener: listener.transpose()?,
+        decided,
+        facts,
+        resources,
+        kit,
+        dir,
+        record,
         cgroup,
-        init,
+        hooks: options.spec.hooks.clone(),
+        net_devices: net_devices.unwrap_or_default(),
+        start_by: options.start_by,
+        pid_file: options.pid_file.map(Path::to_owned),
+        undo,
     })
 }
 
+/// A container that lacks only its init. Dropped, it is undone.
+pub struct Preparation {
+    decided: Decided,
+    facts: HostFacts,
+    resources: Resources,
+    kit: Kit,
+    dir: StateDir,
+    record: Record,
+    cgroup: CgroupPaths,
+    listener: Option<OwnedFd>,
+    hooks: Option<Hooks>,
+    net_devices: BTreeMap<String, NetDevice>,
+    start_by: StartBy,
+    pid_file: Option<PathBuf>,
+    undo: Undo<'static>,
+}
+
+impl Preparation {
+    /// Makes init, which does every step and then waits for start.
+    ///
+    /// # Errors
+    /// As [`create`]; everything is undone.
+    pub fn create(mut self) -> Result<Created> {
+        let (ours, theirs) = wire::pair().on("make", "socket pair")?;
+        let (child, born_unified) =
+            birth_of(&self.decided.plan, &self.cgroup, &self.kit, &ours, theirs)?;
+        let kill = child.pidfd.try_clone().on("duplicate", "pidfd")?;
+        self.undo.push("init", move || end(&kill));
+        let mut parent = Parent {
+            prepared: &mut self,
+            socket: &ours,
+            child: &child,
+            console: None,
+        };
+        parent.answer(born_unified)?;
+        let console_master = parent.console.take();
+        if let Some(path) = &self.pid_file {
+            write_pid_file(path, child.pid)?;
+        }
+        self.undo.disarm();
+        let init = match self.start_by {
+            StartBy::Handle => InitHandle::new(ours, self.record, self.decided.plan),
+            StartBy::Socket => InitHandle::by_socket(self.record, self.dir),
+        };
+        Ok(Created {
+            pid: child.pid,
+            pidfd: child.pidfd,
+            console_master,
+            cgroup: self.cgroup,
+            init,
+        })
+    }
+}
+
 /// What is decided before anything is made.
-pub(crate) struct Prepared {
+pub(crate) struct Decided {
     pub plan: InitPlan,
     pub filter: Option<Filter>,
     pub listener: Option<Listener>,
@@ -115,7 +161,7 @@ pub(crate) struct Prepared {
     unit_properties: Properties,
 }
 
-pub(crate) fn prepare(options: &CreateOptions<'_>, facts: &HostFacts) -> Result<Prepared> {
+pub(crate) fn decide(options: &CreateOptions<'_>, facts: &HostFacts) -> Result<Decided> {
     let empty = Linux::default();
     let linux = options.spec.linux.as_ref().unwrap_or(&empty);
     let filter = linux
@@ -157,7 +203,7 @@ pub(crate) fn prepare(options: &CreateOptions<'_>, facts: &HostFacts) -> Result<
         terminal,
         seccomp_flags: filter.as_ref().map(|f| f.flags),
     };
-    Ok(Prepared {
+    Ok(Decided {
         plan: plan(options.spec, facts, &plan_options)?,
         listener: Listener::of(linux.seccomp.as_ref(), filter.as_ref()),
         filter,
@@ -205,11 +251,11 @@ pub(crate) fn make_cgroup(
 
 fn kit(
     options: &mut CreateOptions<'_>,
-    prepared: &Prepared,
+    decided: &Decided,
     cgroup: &CgroupPaths,
     dir: &StateDir,
 ) -> Result<Kit> {
-    let plan = &prepared.plan;
+    let plan = &decided.plan;
     let (root, sources) = if plan.open_in_init {
         (None, Vec::new())
     } else {
@@ -248,7 +294,7 @@ fn kit(
         },
         argv: strings(&plan.program.args, "process.args")?,
         envp: strings(&plan.program.env, "process.env")?,
-        filter: prepared
+        filter: decided
             .filter
             .as_ref()
             .map(|f| f.instructions.clone())
@@ -298,7 +344,7 @@ fn listen(dir: &StateDir) -> Result<OwnedFd> {
 
 pub(crate) fn record(
     options: &CreateOptions<'_>,
-    prepared: &Prepared,
+    decided: &Decided,
     cgroup: &CgroupPaths,
 ) -> Record {
     let spec = options.spec;
@@ -326,13 +372,13 @@ pub(crate) fn record(
         own_pid_namespace: namespaces
             .clone()
             .any(|n| n.kind == NamespaceType::Pid && n.path.is_none()),
-        seccomp_flags: prepared.filter.as_ref().map(|f| f.flags),
+        seccomp_flags: decided.filter.as_ref().map(|f| f.flags),
         resctrl: None,
-        seccomp_listener: prepared.listener.clone(),
+        seccomp_listener: decided.listener.clone(),
         new_keyring: !options.no_new_keyring,
         poststart: of(HookKind::Poststart),
         poststop: of(HookKind::Poststop),
-        outside: Outside::of(&prepared.plan, spec.linux.as_ref(), &options.stdio),
+        outside: Outside::of(&decided.plan, spec.linux.as_ref(), &options.stdio),
     }
 }
 
@@ -397,63 +443,57 @@ fn end(init: &OwnedFd) -> Result<()> {
 
 /// The caller's side of the conversation.
 struct Parent<'a> {
-    options: &'a CreateOptions<'a>,
-    prepared: &'a Prepared,
-    plan: &'a InitPlan,
-    cgroup: &'a CgroupPaths,
-    resources: &'a Resources,
-    dir: &'a StateDir,
-    record: &'a mut Record,
+    prepared: &'a mut Preparation,
     socket: &'a OwnedFd,
     child: &'a Child,
-    listener: Option<OwnedFd>,
     console: Option<OwnedFd>,
 }
 
 impl Parent<'_> {
     /// Does what init waits for, until it is ready.
-    fn answer(&mut self, born_unified: bool, facts: &HostFacts) -> Result<()> {
+    fn answer(&mut self, born_unified: bool) -> Result<()> {
         let pid = self.child.pid;
         // An init that failed at once has left its reason, and closed: EPIPE here means "read it".
         let go = || match wire::go(self.socket.as_fd(), pid) {
             Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
             Err(e) => Err(e).on("tell", "init"),
         };
-        if let Some(maps) = &self.plan.id_maps {
-            idmap::write(pid, maps, facts.rootless)?;
+        if let Some(maps) = &self.prepared.decided.plan.id_maps {
+            idmap::write(pid, maps, self.prepared.facts.rootless)?;
             go()?;
         }
-        if self.cgroup.unit.is_some() {
-            self.start_unit(facts)?;
+        if self.prepared.cgroup.unit.is_some() {
+            self.start_unit()?;
         }
-        let attached = match (&self.cgroup.unit, born_unified) {
+        let attached = match (&self.prepared.cgroup.unit, born_unified) {
             // systemd knows some of the v1 hierarchies only.
-            (Some(_), _) => self.cgroup.attach_everywhere(pid),
+            (Some(_), _) => self.prepared.cgroup.attach_everywhere(pid),
             (None, true) => Ok(()),
-            (None, false) => self.cgroup.attach_unified(pid),
+            (None, false) => self.prepared.cgroup.attach_unified(pid),
         };
         attached
             .and_then(|()| {
-                let group = self.record.resctrl.as_ref();
+                let group = self.prepared.record.resctrl.as_ref();
                 group.map_or(Ok(()), |group| group.attach(pid))
             })
-            .and_then(|()| move_links(self.options.spec, pid))
+            .and_then(|()| move_links(&self.prepared.net_devices, pid))
             .or_else(|e| self.init_gone(e))?;
         go()?;
         let (start_time, _) = birth(pid)?.unwrap_or((0, true));
-        self.record.pid = pid;
-        self.record.start_time = start_time;
-        self.dir.write(self.record)?;
+        self.prepared.record.pid = pid;
+        self.prepared.record.start_time = start_time;
+        self.prepared.dir.write(&self.prepared.record)?;
         loop {
             match wire::receive(self.socket).on("receive from", "init")? {
                 FromInit::Ready => return Ok(()),
                 FromInit::Console(fd) => self.console = Some(fd),
                 FromInit::Listener(fd) => {
-                    let (Some(listener), Some(socket)) = (&self.prepared.listener, &self.listener)
+                    let (Some(listener), Some(socket)) =
+                        (&self.prepared.decided.listener, &self.prepared.listener)
                     else {
                         return Err(Errno::PROTO).on("receive from", "init");
                     };
-                    let state = self.record.state(Status::Creating);
+                    let state = self.prepared.record.state(Status::Creating);
                     listener.hand_over(socket, self.child, fd, state)?;
                     go()?;
                 }
@@ -461,20 +501,30 @@ impl Parent<'_> {
                     self.hooks(step)?;
                     go()?;
                 }
-                FromInit::Error(fault) => return Err(init_error(self.plan, fault)),
+                FromInit::Error(fault) => {
+                    return Err(init_error(&self.prepared.decided.plan, fault));
+                }
                 FromInit::Closed => return Err(self.died()),
             }
         }
     }
 
     /// With systemd: the unit around init, then what a unit has no property for.
-    fn start_unit(&self, facts: &HostFacts) -> Result<()> {
-        let (pid, more) = (self.child.pid, &self.prepared.unit_properties);
-        if let Err(e) = self.cgroup.start_unit(pid, self.resources, more) {
+    fn start_unit(&self) -> Result<()> {
+        let (pid, more) = (self.child.pid, &self.prepared.decided.unit_properties);
+        if let Err(e) = self
+            .prepared
+            .cgroup
+            .start_unit(pid, &self.prepared.resources, more)
+        {
             return self.init_gone(e);
         }
         // Its failure stops the unit, and so ends init: that is not the reason then.
-        make_cgroup(self.cgroup, self.resources, facts)?;
+        make_cgroup(
+            &self.prepared.cgroup,
+            &self.prepared.resources,
+            &self.prepared.facts,
+        )?;
         Ok(())
     }
 
@@ -502,12 +552,13 @@ impl Parent<'_> {
     }
 
     fn hooks(&self, step: usize) -> Result<()> {
-        let (Some(crate::plan::Step::HostHooks(kinds)), Some(hooks)) =
-            (self.plan.steps.get(step), &self.options.spec.hooks)
-        else {
+        let (Some(crate::plan::Step::HostHooks(kinds)), Some(hooks)) = (
+            self.prepared.decided.plan.steps.get(step),
+            &self.prepared.hooks,
+        ) else {
             return Err(Errno::PROTO).on("receive from", "init");
         };
-        let state = self.record.state(Status::Creating);
+        let state = self.prepared.record.state(Status::Creating);
         kinds
             .iter()
             .try_for_each(|kind| hooks::run_all(*kind, hooks.of(*kind), &state))
@@ -515,8 +566,7 @@ impl Parent<'_> {
 }
 
 /// Moves network devices of the host into the namespace of process `pid`.
-pub(crate) fn move_links(spec: &Spec, pid: i32) -> Result<()> {
-    let devices = spec.linux.iter().flat_map(|l| &l.net_devices);
+pub(crate) fn move_links(devices: &BTreeMap<String, NetDevice>, pid: i32) -> Result<()> {
     let mut netns = None;
     for (name, device) in devices {
         if netns.is_none() {

@@ -35,7 +35,7 @@ pub mod validate;
 mod wire;
 
 pub use cli::cli_main;
-pub use create::create;
+pub use create::{Preparation, create, prepare};
 pub use criu::{
     CheckpointOptions, CriuOptions, ManageCgroups, Outside, RestoreOptions, Restored, checkpoint,
     restore,

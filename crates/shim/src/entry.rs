@@ -12,14 +12,18 @@ use crate::monitor::{Monitor, Parts};
 use crate::protocol::{CONTROL_FD, ShimConfig};
 use crate::task::Task;
 
-/// Runs the shim whose folder is the working directory: `hull shim`, started by the daemon; or its log process (`log`), started by
-/// the shim. Returns the exit status.
+/// Runs the shim whose folder is the argument: `hull shim FOLDER`, started by the daemon; or its log process (`log`), started by the
+/// shim. Returns the exit status.
 #[must_use]
 pub fn main(args: &[OsString]) -> i32 {
-    if args.first().is_some_and(|arg| arg == "log") {
+    let [first] = args else {
+        eprintln!("shim: the daemon starts it with the container's folder as argument");
+        return 1;
+    };
+    if first == "log" {
         return crate::forward::main();
     }
-    match run() {
+    match run(Path::new(first)) {
         Ok(()) => 0,
         Err(e) => {
             eprintln!("shim: {}", crate::chain(e.as_ref()));
@@ -28,17 +32,17 @@ pub fn main(args: &[OsString]) -> i32 {
     }
 }
 
-fn run() -> Result<(), Box<dyn std::error::Error>> {
+fn run(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    std::env::set_current_dir(folder)?;
     // A session of its own: signals to the daemon's terminal or process group are not for us.
     let _ = rustix::process::setsid();
     // Orphans of the container, and external runtimes' init, become our children, so that we see how they end.
     hull_sys::process::set_child_subreaper(true)?;
     let signals = block_signals()?;
     let control = take_control()?;
-    let folder = std::env::current_dir()?;
     let config: ShimConfig = serde_json::from_slice(&std::fs::read(folder.join("shim.json"))?)?;
     std::fs::write(folder.join("pid"), std::process::id().to_string())?;
-    let listener = listen(&folder)?;
+    let listener = listen(folder)?;
     let parts = Parts {
         id: config.id.clone(),
         listener,
@@ -47,7 +51,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         terminal: config.terminal,
         stdin_once: config.stdin_once,
         task: Task::new(config)?,
-        folder,
+        folder: folder.to_owned(),
     };
     let mut monitor = Monitor::new(parts);
     monitor.connect(control)?;

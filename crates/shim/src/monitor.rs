@@ -28,10 +28,13 @@ use crate::{exit, now};
 
 /// How long clients that do not read may keep an ended shim alive.
 const LINGER: Duration = Duration::from_secs(10);
+/// How long after a start or an exec free memory is given back: short runs are spared the time.
+const QUIET: Duration = Duration::from_millis(200);
 /// Connections at once: the daemon's and its clients'. More wait in the socket's backlog.
 const CLIENTS_MAX: usize = 1024;
-/// Read at once from a pipe or socket, in bytes: a pipe's default capacity.
-const READ_BYTES: usize = 64 << 10;
+/// Read at once from a pipe or socket, in bytes: more than a pipe holds. From this size on the allocator maps the buffer by itself, and what
+/// was never read into costs no memory.
+const BUFFER_BYTES: usize = 128 << 10;
 /// Read at most from each output of a process that has ended, in bytes: as much as a pipe can hold (`fs.pipe-max-size`, pipe(7)),
 /// so all that the process itself had written.
 const DRAIN_BYTES_MAX: usize = 1 << 20;
@@ -53,6 +56,8 @@ pub struct Monitor {
     buffer: Vec<u8>,
     /// Set when there is nothing left but to let clients read.
     linger_until: Option<Instant>,
+    /// When to give free memory back: after a start or an exec, once it is quiet.
+    trim_at: Option<Instant>,
 }
 
 /// What [`Monitor::new`] takes over.
@@ -141,8 +146,9 @@ impl Monitor {
             },
             execs: BTreeMap::new(),
             clients: Vec::new(),
-            buffer: vec![0; READ_BYTES],
+            buffer: vec![0; BUFFER_BYTES],
             linger_until: None,
+            trim_at: None,
         }
     }
 
@@ -185,6 +191,10 @@ impl Monitor {
     /// Waits for something to happen and handles it.
     fn wait(&mut self) -> io::Result<()> {
         let ready = self.ready()?;
+        if self.trim_at.is_some_and(|at| Instant::now() >= at) {
+            self.trim_at = None;
+            hull_sys::process::trim_heap();
+        }
         for (source, exec) in ready {
             match source {
                 Source::Signals => self.reap(),
@@ -237,7 +247,8 @@ impl Monitor {
             sources.push((Source::Client(index), None));
             fds.push(PollFd::new(&client.peer, flags));
         }
-        let timeout = self.linger_until.map(|until| {
+        let until = [self.linger_until, self.trim_at].into_iter().flatten();
+        let timeout = until.min().map(|until| {
             let left = until.saturating_duration_since(Instant::now());
             Timespec {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
@@ -328,7 +339,7 @@ impl Monitor {
             self.log.write(stream, bytes);
         }
         let terminal = self.process(exec).is_some_and(|process| process.terminal);
-        let head = frame_head(stream, bytes.len());
+        let head = stream.frame_head(bytes.len());
         for client in &mut self.clients {
             let Role::Attached { attach, .. } = &client.role else {
                 continue;
@@ -402,7 +413,7 @@ impl Monitor {
         if !self.may_read_client(&self.clients[index]) {
             // Gone both ways, with input that its process has no room for: nobody waits for what would come of it.
             let peer = &mut self.clients[index].peer;
-            peer.broken |= hung_up(peer);
+            peer.broken |= peer.hung_up();
             return;
         }
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -548,7 +559,7 @@ impl Monitor {
         // One that neither reads nor writes any more shows only as POLLHUP, which a write would turn into EPIPE.
         self.clients.retain_mut(|client| {
             let done = client.peer.closing && client.peer.backlog() == 0;
-            !(client.peer.broken || done || client.peer.read_ended && hung_up(&client.peer))
+            !(client.peer.broken || done || client.peer.read_ended && client.peer.hung_up())
         });
     }
 
@@ -565,6 +576,7 @@ impl Monitor {
 
     fn carry_out(&mut self, action: Do) -> Result<Done, Failure> {
         match action {
+            Do::Prepare {} => self.prepare(),
             Do::Create {} => self.create(),
             Do::Start {} => self.start(),
             Do::Restore { images } => self.restore(&images),
@@ -638,6 +650,17 @@ impl Monitor {
         }
     }
 
+    fn prepare(&mut self) -> Result<Done, Failure> {
+        self.need(&[Status::New], "prepare")?;
+        match self.task.prepare() {
+            Ok(()) => Ok(Done::Empty {}),
+            Err(e) => {
+                self.give_up();
+                Err(e.into())
+            }
+        }
+    }
+
     fn create(&mut self) -> Result<Done, Failure> {
         self.need(&[Status::New], "create")?;
         match Log::open(&self.log_config) {
@@ -667,6 +690,7 @@ impl Monitor {
             Ok(()) => {
                 let started_at = now();
                 self.status = Status::Running;
+                self.trim_at = Some(Instant::now() + QUIET);
                 self.started_at = Some(started_at.clone());
                 Ok(Done::Started { started_at })
             }
@@ -707,6 +731,7 @@ impl Monitor {
             Ok((pid, streams)) => {
                 process.pid = Some(pid);
                 process.streams = streams;
+                self.trim_at = Some(Instant::now() + QUIET);
                 Ok(Done::ExecStarted { pid })
             }
             Err(e) => {
@@ -871,21 +896,4 @@ fn failure(message: String) -> Failure {
         message,
         init: None,
     }
-}
-
-/// Docker's frame: stream, three zeros, length in big-endian.
-fn frame_head(stream: Stream, length: usize) -> [u8; 8] {
-    let mut head = [stream.number(), 0, 0, 0, 0, 0, 0, 0];
-    head[4..].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
-    head
-}
-
-/// Has the other side closed both ways?
-fn hung_up(peer: &Peer) -> bool {
-    let mut fds = [PollFd::new(peer, PollFlags::empty())];
-    let now = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    poll(&mut fds, Some(&now)).is_ok_and(|_| fds[0].revents().contains(PollFlags::HUP))
 }

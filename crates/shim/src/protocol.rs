@@ -135,6 +135,8 @@ pub struct Request {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Do {
+    /// Make what needs none of the namespaces that the container joins, while they are made. Answer: [`Done::Empty`].
+    Prepare {},
     /// Make the container: everything but the user's program. Answer: [`Done::Created`].
     Create {},
     /// Run the user's program. Answer: [`Done::Started`], once execve has happened.

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 
 use crate::logfile::Stream;
@@ -260,6 +261,16 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// Has the other side closed both ways?
+    pub fn hung_up(&self) -> bool {
+        let mut fds = [PollFd::new(self, PollFlags::empty())];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        poll(&mut fds, Some(&now)).is_ok_and(|_| fds[0].revents().contains(PollFlags::HUP))
+    }
+
     /// Takes over `socket`, which no longer blocks from now on.
     ///
     /// # Errors

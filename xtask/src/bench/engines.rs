@@ -18,6 +18,10 @@ pub trait Engine: Sync {
     fn run(&self, args: &[&str]) -> Result<String>;
     /// The processes that belong to the engine: daemon, monitors and containers. Empty where there is no daemon.
     fn processes(&self) -> Result<Vec<u32>>;
+    /// The command that removes running containers without waiting for them to stop.
+    fn remove(&self) -> &'static [&'static str] {
+        &["rm", "-f"]
+    }
     /// The engine's name for a network.
     fn network<'n>(&self, name: &'n str) -> &'n str {
         name
@@ -269,19 +273,35 @@ impl Engine for Docker {
     }
 }
 
-/// Debian's podman.
+/// Debian's podman, on runc: crun refuses a host that has both cgroup versions.
 pub struct Podman {
     root: PathBuf,
+    config: PathBuf,
     netns: Netns,
 }
+
+/// Where podman makes its containers' cgroups.
+const PODMAN_CGROUP: &str = "libpod_parent";
 
 impl Podman {
     /// Prepares its folders; it has no daemon.
     pub fn new(work: &Path) -> Result<Self> {
         let root = work.join("podman");
-        std::fs::create_dir_all(root.join("net"))?;
+        std::fs::create_dir_all(&root)?;
+        let config = root.join("containers.conf");
+        // Its own defaults are more than a caller without CAP_SYS_RESOURCE may set.
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let most = limit.maximum.unwrap_or(1 << 20);
+        std::fs::write(
+            &config,
+            format!(
+                "[containers]\ndefault_ulimits = [\"nofile=1024:{most}\", \"nproc=4096:4096\"]\n\
+                 [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nruntime = \"runc\"\n"
+            ),
+        )?;
         Ok(Self {
             root,
+            config,
             netns: Netns::new("podman")?,
         })
     }
@@ -302,14 +322,18 @@ impl Engine for Podman {
                 .arg(self.root.join("run"))
                 .arg("--tmpdir")
                 .arg(self.root.join("tmp"))
-                .args(["--cgroup-manager", "cgroupfs", "--events-backend", "none"])
                 .args(args)
+                .env("CONTAINERS_CONF", &self.config)
                 .env(MARKER, "podman"),
         )
     }
 
     fn processes(&self) -> Result<Vec<u32>> {
         memory::marked(&format!("{MARKER}=podman"))
+    }
+
+    fn remove(&self) -> &'static [&'static str] {
+        &["rm", "-f", "-t", "0"]
     }
 
     fn network<'n>(&self, name: &'n str) -> &'n str {
@@ -319,7 +343,19 @@ impl Engine for Podman {
 
 impl Drop for Podman {
     fn drop(&mut self) {
-        let _ = self.run(&["rm", "-f", "-a"]);
+        let _ = self.run(&["rm", "-f", "-a", "-t", "0"]);
+        // It keeps its storage mounted onto itself, and the parents of its cgroups; those in use stay.
+        let _ = rustix::mount::unmount(
+            self.root.join("data/overlay"),
+            rustix::mount::UnmountFlags::DETACH,
+        );
+        for hierarchy in std::fs::read_dir("/sys/fs/cgroup")
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let _ = std::fs::remove_dir(hierarchy.path().join(PODMAN_CGROUP));
+        }
     }
 }
 

@@ -12,6 +12,8 @@ mod images;
 mod memory;
 mod registry;
 mod report;
+mod runtime;
+mod runtime_floor;
 
 use std::time::{Duration, Instant};
 
@@ -24,6 +26,7 @@ use report::{Report, Row};
 
 /// How much to measure.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
     #[command(subcommand)]
     part: Option<Part>,
@@ -50,6 +53,8 @@ enum Part {
     Registry(registry::Args),
     /// What a daemon does besides starting containers: requests, logs, stats, events. Beside dockerd.
     Daemon,
+    /// The OCI runtime beside runc and crun.
+    Runtime(runtime::Args),
 }
 
 /// Builds Hull, starts the engines, measures, prints a Markdown table.
@@ -57,6 +62,7 @@ pub fn run(args: &Args) -> Result<()> {
     match &args.part {
         Some(Part::Images(args)) => return images::run(args),
         Some(Part::Registry(args)) => return registry::run(args),
+        Some(Part::Runtime(args)) => return runtime::run(args),
         Some(Part::Daemon) | None => {}
     }
     if !rustix::process::geteuid().is_root() {
@@ -69,13 +75,7 @@ pub fn run(args: &Args) -> Result<()> {
         need("ip", "iproute2"),
         need("iptables", "iptables"),
     ])?;
-    shell::run(&mut shell::cargo(&[
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "hull",
-    ]))?;
+    build()?;
     let work = tempfile::Builder::new()
         .prefix("hull-bench-")
         .tempdir_in("/dev/shm")?;
@@ -112,6 +112,17 @@ pub fn run(args: &Args) -> Result<()> {
     drop(engines);
     println!("{}", report.markdown());
     Ok(())
+}
+
+/// Hull as it is shipped.
+fn build() -> Result<()> {
+    shell::run(&mut shell::cargo(&[
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "hull",
+    ]))
 }
 
 fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
@@ -193,7 +204,8 @@ fn short_operations(
                 "1000",
             ],
         )?;
-        removals[index % engines.len()].push(command(engine, &["rm", "-f", "one"])?);
+        removals[index % engines.len()]
+            .push(command(engine, &[engine.remove(), &["one"]].concat())?);
         index += 1;
         Ok(took)
     })?);
@@ -217,7 +229,7 @@ fn short_operations(
         command(engine, &["exec", "long", "true"])
     })?);
     for engine in engines {
-        engine.run(&["rm", "-f", "long"])?;
+        engine.run(&[engine.remove(), &["long"]].concat())?;
     }
     Ok(())
 }
@@ -318,7 +330,7 @@ fn crowd(engines: &[Box<dyn Engine>], count: usize, report: &mut Report) -> Resu
             times.push(command(engine.as_ref(), &["ps"])?);
         }
         list = list.time(engine.name(), median(times));
-        let mut args = vec!["rm", "-f"];
+        let mut args = engine.remove().to_vec();
         args.extend(names.iter().map(String::as_str));
         let (_, took) = timed(|| engine.run(&args))?;
         remove = remove.time(engine.name(), took);

@@ -113,12 +113,17 @@ impl Launcher {
                 PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
             }
         };
+        // The folder is an argument and not the working directory: with the latter the standard library forks, which copies this
+        // process's page tables, instead of posix_spawn(3).
         let mut child = tokio::process::Command::new(program)
             .arg0("hull-shim")
             .arg("shim")
-            .current_dir(&dir)
+            .arg(&dir)
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            // Without glibc's per-thread cache: the shim has one thread, and freed pieces would pin the pages that it gives back
+            // after the start.
+            .env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::from(log))

@@ -110,7 +110,7 @@ impl Task {
         .await?;
         world.options.failpoints.pass("start.bundle")?;
 
-        // The network is put up while the shim's program is loaded and reads its configuration.
+        // The network is put up while the shim's program is loaded and does what needs no network: cgroups, filter, mounts.
         let own_network = self.record.network_mode().is_private();
         let (events_in, events) = tokio::sync::mpsc::channel(64);
         // A network namespace belongs to the user namespace that it was made in, and only there does a capability count in it: one for a
@@ -149,11 +149,15 @@ impl Task {
                 Ok(())
             });
         }
-        let creating = client.call(Do::State {});
-        let (connected, alive) = tokio::join!(putting_up, creating);
+        // Where criu makes the container there is nothing to prepare.
+        let first = match checkpoint {
+            None => Do::Prepare {},
+            Some(_) => Do::State {},
+        };
+        let (connected, answered) = tokio::join!(putting_up, client.call(first));
         let attachments = connected?;
         world.options.failpoints.pass("start.connected")?;
-        alive.map_err(|error| self.refused(&error))?;
+        answered.map_err(|error| self.refused(&error))?;
         world.options.failpoints.pass("start.spawned")?;
 
         let network = match made_by_init {

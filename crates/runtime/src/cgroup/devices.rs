@@ -4,9 +4,13 @@
 //! Semantics are those of the list read in order: for each of read, write and mknod the last rule that
 //! matches the device decides; without one it is denied.
 
+use std::collections::BTreeSet;
+
 use hull_oci::runtime::{DeviceCgroup, DeviceType};
 use hull_sys::bpf::Insn;
 
+/// The file of cgroup v1 that takes what is allowed.
+const ALLOW: &str = "devices.allow";
 /// Making a node, `m`.
 pub const MKNOD: u32 = 1;
 /// Reading, `r`.
@@ -153,11 +157,7 @@ fn letters(access: u32) -> String {
 pub fn v1_lines(rules: &[Rule]) -> Vec<(&'static str, String)> {
     let mut lines = vec![("devices.deny", "a".to_owned())];
     for rule in rules {
-        let file = if rule.allow {
-            "devices.allow"
-        } else {
-            "devices.deny"
-        };
+        let file = if rule.allow { ALLOW } else { "devices.deny" };
         let number = |n: Option<u32>| n.map_or("*".to_owned(), |n| n.to_string());
         let (major, minor) = (number(rule.major), number(rule.minor));
         let access = letters(rule.access);
@@ -173,10 +173,16 @@ pub fn v1_lines(rules: &[Rule]) -> Vec<(&'static str, String)> {
         }
     }
     // What comes before a rule about everything has no effect.
-    match lines.iter().rposition(|(_, line)| line == "a") {
-        Some(last) => lines.split_off(last),
-        None => lines,
+    if let Some(last) = lines.iter().rposition(|(_, line)| line == "a") {
+        lines.drain(..last);
     }
+    // Each write costs as much as a rule does: Docker's list names most of the defaults already. Where something is denied again the
+    // order counts, and nothing is left out.
+    if lines.iter().skip(1).all(|(file, _)| *file == ALLOW) {
+        let mut seen = BTreeSet::new();
+        lines.retain(|(_, line)| seen.insert(line.clone()));
+    }
+    lines
 }
 
 // Registers: r1 context, then r2 kind, r3 accesses not yet allowed, r4 major, r5 minor, r6 scratch.
@@ -354,5 +360,28 @@ mod tests {
         assert_eq!(lines[0], ("devices.deny", "a".to_owned()));
         assert_eq!(lines[1], ("devices.allow", "b 8:* r".to_owned()));
         assert_eq!(lines[2], ("devices.allow", "c *:* m".to_owned()));
+    }
+
+    #[test]
+    fn v1_lines_are_written_once_where_nothing_is_denied_again() {
+        let null = |allow| DeviceCgroup {
+            allow,
+            kind: Some(DeviceType::Char),
+            major: Some(1),
+            minor: Some(3),
+            access: Some("rwm".into()),
+        };
+        let everything = DeviceCgroup {
+            allow: false,
+            access: Some("rwm".into()),
+            ..DeviceCgroup::default()
+        };
+        let count = |configured: &[DeviceCgroup]| {
+            let lines = v1_lines(&rules(configured));
+            lines.iter().filter(|(_, line)| line == "c 1:3 rwm").count()
+        };
+        assert_eq!(count(&[everything.clone(), null(true)]), 1);
+        // Here the default that follows has to be written again.
+        assert_eq!(count(&[everything, null(true), null(false)]), 3);
     }
 }

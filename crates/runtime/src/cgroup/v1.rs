@@ -1,6 +1,7 @@
 //! Limits in the files of cgroup v1 (Documentation/admin-guide/cgroup-v1).
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -334,8 +335,24 @@ fn apply_network(paths: &CgroupPaths, resources: &Resources) -> Result<()> {
 pub(super) fn devices(paths: &CgroupPaths, rules: &[Rule]) -> Result<()> {
     let field = "linux.resources.devices";
     let directory = controller(paths, "devices", field)?;
-    for (file, line) in v1_lines(rules) {
-        put(directory, file, &line, field)?;
+    let mut open: Option<(&str, File)> = None;
+    for (name, line) in v1_lines(rules) {
+        let file = match open.take().filter(|(open, _)| *open == name) {
+            Some((_, file)) => Ok(file),
+            None => OpenOptions::new().write(true).open(directory.join(name)),
+        };
+        // One write(2) for each line: that is the unit which the kernel reads.
+        let written = file.and_then(|mut file| {
+            file.write_all(line.as_bytes())?;
+            Ok(file)
+        });
+        let file = written.map_err(|cause| Error::Limit {
+            field,
+            file: directory.join(name),
+            value: line,
+            cause,
+        })?;
+        open = Some((name, file));
     }
     Ok(())
 }

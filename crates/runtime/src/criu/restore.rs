@@ -17,7 +17,7 @@ use super::rpc::{Kind, Opts, Response};
 use super::swrk::{Criu, Place, Swrk, with_log};
 use super::{DESCRIPTORS, Directories, RestoreOptions, Restored, config_file, namespace_key};
 use crate::cgroup::CgroupPaths;
-use crate::create::{self, Prepared};
+use crate::create::{self, Decided};
 use crate::error::Context;
 use crate::options::Stdio;
 use crate::plan::{InitPlan, MountStep, Step, What};
@@ -46,7 +46,7 @@ pub fn restore(mut options: RestoreOptions<'_>) -> Result<Restored> {
     super::needs_root("restore")?;
     let criu = Criu::find()?;
     let facts = HostFacts::probe()?;
-    let prepared = create::prepare(create, &facts)?;
+    let prepared = create::decide(create, &facts)?;
     if prepared.cgroup.unit.is_some() {
         return Err(Error::Unsupported {
             field: "--systemd-cgroup".into(),
@@ -204,7 +204,7 @@ fn namespaces(outside: &Outside, opts: &mut Opts) -> Result<Vec<OwnedFd>> {
 fn start(
     criu: &Criu,
     place: Place,
-    prepared: &Prepared,
+    prepared: &Decided,
     cgroup: &CgroupPaths,
     point: &Path,
 ) -> Result<Swrk> {
@@ -339,7 +339,9 @@ impl Restoring<'_> {
         if own.any(|n| n.kind == NamespaceType::Network && n.path.is_none()) {
             loopback_up(pid)?;
         }
-        create::move_links(self.spec, pid)?;
+        if let Some(linux) = linux {
+            create::move_links(&linux.net_devices, pid)?;
+        }
         let Some(hooks) = &self.spec.hooks else {
             return Ok(());
         };

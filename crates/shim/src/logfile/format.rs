@@ -27,6 +27,14 @@ impl Stream {
         }
     }
 
+    /// Head of Docker's frame for `length` bytes: stream, three zeros, length in big-endian.
+    #[must_use]
+    pub fn frame_head(self, length: usize) -> [u8; 8] {
+        let mut head = [self.number(), 0, 0, 0, 0, 0, 0, 0];
+        head[4..].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+        head
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Stdout => "stdout",

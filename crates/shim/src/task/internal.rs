@@ -6,17 +6,21 @@ use std::path::Path;
 use hull_oci::runtime::{IdMapping, Resources, Spec};
 use hull_runtime::cgroup::CgroupPaths;
 use hull_runtime::{
-    CheckpointOptions, CreateOptions, CriuOptions, ExecOptions, InitHandle, RestoreOptions,
-    StartBy, Stdio,
+    CheckpointOptions, CreateOptions, CriuOptions, ExecOptions, InitHandle, Preparation,
+    RestoreOptions, StartBy, Stdio,
 };
 use rustix::fs::{FileType, Gid, Uid};
 
 use super::{Config, TaskError};
-use crate::protocol::{CgroupManager, ExecCreate};
+use crate::protocol::{CgroupManager, ExecCreate, ShimConfig};
 use crate::streams::Streams;
 
 pub struct Internal {
     config: Config,
+    /// Until the container is made of it.
+    spec: Option<Box<Spec>>,
+    pipe_owner: Option<(Uid, Gid)>,
+    prepared: Option<(Preparation, Streams)>,
     made: Option<Made>,
 }
 
@@ -26,20 +30,40 @@ struct Made {
 }
 
 impl Internal {
-    pub(super) fn new(config: Config) -> Self {
-        Self { config, made: None }
+    pub(super) fn new(config: Config, spec: Box<Spec>) -> Self {
+        Self {
+            config,
+            pipe_owner: pipe_owner(&spec),
+            spec: Some(spec),
+            prepared: None,
+            made: None,
+        }
     }
 
     fn made(&self) -> Result<&Made, TaskError> {
         self.made.as_ref().ok_or(TaskError::State("not created"))
     }
 
-    pub(super) fn create(&mut self) -> Result<(i32, Streams), TaskError> {
+    /// What comes before init.
+    pub(super) fn prepare(&mut self) -> Result<(), TaskError> {
+        let spec = self.take_spec()?;
         let shim = &self.config.shim;
-        let owner = pipe_owner(&self.config.spec);
-        let (streams, stdio) = stdio(shim.terminal, shim.open_stdin, false, owner)?;
-        let created = hull_runtime::create(self.options(stdio))?;
-        let streams = with_console(streams, created.console_master, shim.open_stdin)?;
+        let (streams, stdio) = stdio(shim.terminal, shim.open_stdin, false, self.pipe_owner)?;
+        let preparation = hull_runtime::prepare(options(shim, &spec, stdio))?;
+        self.prepared = Some((preparation, streams));
+        Ok(())
+    }
+
+    pub(super) fn create(&mut self) -> Result<(i32, Streams), TaskError> {
+        if self.prepared.is_none() {
+            self.prepare()?;
+        }
+        let (preparation, streams) = self
+            .prepared
+            .take()
+            .ok_or(TaskError::State("not prepared"))?;
+        let created = preparation.create()?;
+        let streams = with_console(streams, created.console_master, self.config.shim.open_stdin)?;
         self.made = Some(Made {
             cgroup: created.cgroup,
             init: Some(created.init),
@@ -47,25 +71,9 @@ impl Internal {
         Ok((created.pid, streams))
     }
 
-    fn options(&self, stdio: Stdio) -> CreateOptions<'_> {
-        let shim = &self.config.shim;
-        CreateOptions {
-            id: &shim.id,
-            bundle: &shim.bundle,
-            spec: &self.config.spec,
-            state_root: &shim.state_root,
-            rootfs: &shim.rootfs,
-            stdio,
-            cgroup_manager: match shim.cgroup_manager {
-                CgroupManager::Cgroupfs => hull_runtime::CgroupManager::Cgroupfs,
-                CgroupManager::Systemd => hull_runtime::CgroupManager::Systemd,
-            },
-            pid_file: None,
-            no_pivot: false,
-            no_new_keyring: false,
-            preserve_fds: 0,
-            start_by: StartBy::Handle,
-        }
+    /// The specification is not needed any more once the container is made of it.
+    fn take_spec(&mut self) -> Result<Box<Spec>, TaskError> {
+        self.spec.take().ok_or(TaskError::State("made before"))
     }
 
     /// What a checkpoint and its restore have in common, beyond criu's own choices.
@@ -78,11 +86,11 @@ impl Internal {
     }
 
     pub(super) fn restore(&mut self, images: &Path) -> Result<(i32, Streams), TaskError> {
+        let spec = self.take_spec()?;
         let shim = &self.config.shim;
-        let owner = pipe_owner(&self.config.spec);
-        let (streams, stdio) = stdio(shim.terminal, shim.open_stdin, false, owner)?;
+        let (streams, stdio) = stdio(shim.terminal, shim.open_stdin, false, self.pipe_owner)?;
         let restored = hull_runtime::restore(RestoreOptions {
-            create: self.options(stdio),
+            create: options(shim, &spec, stdio),
             criu: Self::criu(images),
             lsm_profile: None,
             lsm_mount_context: None,
@@ -119,8 +127,12 @@ impl Internal {
 
     pub(super) fn exec(&mut self, exec: &ExecCreate) -> Result<(i32, Streams), TaskError> {
         let shim = &self.config.shim;
-        let owner = pipe_owner(&self.config.spec);
-        let (streams, stdio) = stdio(exec.process.terminal, exec.open_stdin, exec.detached, owner)?;
+        let (streams, stdio) = stdio(
+            exec.process.terminal,
+            exec.open_stdin,
+            exec.detached,
+            self.pipe_owner,
+        )?;
         let execed = hull_runtime::exec(ExecOptions {
             state_root: &shim.state_root,
             id: &shim.id,
@@ -164,6 +176,7 @@ impl Internal {
         let shim = &self.config.shim;
         // Dropping the handle ends an init that still waits for its start.
         self.made = None;
+        self.prepared = None;
         match hull_runtime::delete(&shim.state_root, &shim.id, true) {
             Ok(()) | Err(hull_runtime::Error::NotFound(_)) => Ok(()),
             Err(e) => Err(e.into()),
@@ -181,6 +194,26 @@ fn pipe_owner(spec: &Spec) -> Option<(Uid, Gid)> {
     };
     let (uid, gid) = (root(&linux.uid_mappings)?, root(&linux.gid_mappings)?);
     Some((Uid::from_raw(uid), Gid::from_raw(gid)))
+}
+
+fn options<'a>(shim: &'a ShimConfig, spec: &'a Spec, stdio: Stdio) -> CreateOptions<'a> {
+    CreateOptions {
+        id: &shim.id,
+        bundle: &shim.bundle,
+        spec,
+        state_root: &shim.state_root,
+        rootfs: &shim.rootfs,
+        stdio,
+        cgroup_manager: match shim.cgroup_manager {
+            CgroupManager::Cgroupfs => hull_runtime::CgroupManager::Cgroupfs,
+            CgroupManager::Systemd => hull_runtime::CgroupManager::Systemd,
+        },
+        pid_file: None,
+        no_pivot: false,
+        no_new_keyring: false,
+        preserve_fds: 0,
+        start_by: StartBy::Handle,
+    }
 }
 
 /// Our ends and the process's, of pipes; a terminal's come from the runtime.

@@ -81,7 +81,6 @@ pub enum Task {
 /// What both kinds need to know.
 struct Config {
     shim: Box<ShimConfig>,
-    spec: Box<Spec>,
 }
 
 impl Task {
@@ -93,19 +92,27 @@ impl Task {
         let path = shim.bundle.join("config.json");
         let bytes =
             std::fs::read(&path).map_err(TaskError::io(format!("reading {}", path.display())))?;
-        let spec =
+        let spec: Box<Spec> =
             serde_json::from_slice(&bytes).map_err(|source| TaskError::Config { path, source })?;
         let runtime = shim.runtime.clone();
         let config = Config {
             shim: Box::new(shim),
-            spec,
         };
         Ok(match runtime {
-            Runtime::Internal => Self::Internal(Box::new(internal::Internal::new(config))),
+            Runtime::Internal => Self::Internal(Box::new(internal::Internal::new(config, spec))),
             Runtime::External { path, args } => {
                 Self::External(external::External::new(config, path, args))
             }
         })
+    }
+
+    /// Makes what needs none of the namespaces that the container joins.
+    pub(crate) fn prepare(&mut self) -> Result<(), TaskError> {
+        match self {
+            Self::Internal(task) => task.prepare(),
+            // A program's `create` is one step.
+            Self::External(_) => Ok(()),
+        }
     }
 
     /// Makes everything but the user's program: init's pid, and our ends of its streams.
