@@ -23,7 +23,7 @@ use crate::protocol::{
     Request, State, Status, encode,
 };
 use crate::streams::{CLIENT_BUFFER_BYTES_MAX, DetachKeys, Peer, Reading, Streams};
-use crate::task::{Task, TaskError};
+use crate::task::Task;
 use crate::{exit, now};
 
 /// How long clients that do not read may keep an ended shim alive.
@@ -173,6 +173,10 @@ impl Monitor {
             self.wait()?;
             self.finish_ended();
             self.drop_clients();
+        }
+        if self.status == Status::New {
+            // While the socket is there: a daemon that comes back and finds no shim must not find half of what it prepared.
+            self.give_up();
         }
         Ok(())
     }
@@ -878,15 +882,6 @@ impl From<WaitStatus> for Ended {
                 .or(signal.map(|signal| 128 + signal))
                 .unwrap_or(255),
             signal,
-        }
-    }
-}
-
-impl From<TaskError> for Failure {
-    fn from(e: TaskError) -> Self {
-        Self {
-            message: crate::chain(&e),
-            init: e.init_failure(),
         }
     }
 }

@@ -56,7 +56,7 @@ impl Task {
             Phase::Exited(info.clone())
         };
         self.exits += 1;
-        self.shim = None;
+        self.leaving = self.shim.take().map(|shim| shim.client);
         let attachments = std::mem::take(&mut self.attachments);
         self.close_network(&attachments).await;
         if let Err(error) = self.save_state() {

@@ -186,6 +186,8 @@ pub(crate) struct Task {
     init_failure: Option<hull_shim::protocol::InitFailure>,
     /// What goes on after an exit, off the critical path: the next start waits for it.
     teardown: Option<JoinHandle<()>>,
+    /// The shim of a container that has ended: it removes cgroup and runtime state after it has said so.
+    leaving: Option<ShimClient>,
 }
 
 /// Starts the task of a container that is in the database, and registers it.
@@ -243,6 +245,7 @@ pub(crate) fn spawn(
         restart_at: None,
         init_failure: None,
         teardown: None,
+        leaving: None,
     };
     tokio::spawn(async move {
         task.watch_health();

@@ -76,6 +76,10 @@ impl Task {
     /// who waits for the next one goes on waiting, as in Docker.
     pub(super) async fn start(&mut self, checkpoint: Option<PathBuf>) -> Result<()> {
         self.settle().await;
+        if let Some(shim) = self.leaving.take() {
+            // Its one thread answers when the cgroup and the record of this name are gone, or it is gone itself.
+            let _ = tokio::time::timeout(LEAVE_MAX, shim.call(Do::State {})).await;
+        }
         self.init_failure = None;
         let mut undo = Undo::new();
         match self.sequence(&mut undo, checkpoint).await {

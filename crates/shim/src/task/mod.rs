@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use hull_oci::runtime::{Resources, Spec};
 
-use crate::protocol::{ExecCreate, InitFailure, Runtime, ShimConfig};
+use crate::protocol::{ExecCreate, Failure, InitFailure, Runtime, ShimConfig};
 use crate::streams::Streams;
 
 /// Why something could not be done to the container.
@@ -67,6 +67,15 @@ impl TaskError {
     fn io(operation: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let operation = operation.into();
         move |source| Self::Io { operation, source }
+    }
+}
+
+impl From<TaskError> for Failure {
+    fn from(e: TaskError) -> Self {
+        Self {
+            message: crate::chain(&e),
+            init: e.init_failure(),
+        }
     }
 }
 
