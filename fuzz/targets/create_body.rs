@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(mut request) = ContainerCreateRequest::from_slice(bytes) {
-        adapt_create(Version::CURRENT, &mut request);
+        let _ = adapt_create(Version::CURRENT, false, &mut request);
         let text = serde_json::to_vec(&request).expect("it can be written");
         let again = ContainerCreateRequest::from_slice(&text);
         assert_eq!(again.expect("its own writing can be read"), request);
