@@ -6,9 +6,9 @@ use hull_oci::image::{Compression, sniff};
 
 const BUFFER_LEN: usize = 64 * 1024;
 
-/// zstd frames that need a larger window are refused: 2^27 = 128 MiB is the format's recommended most, and 2^25 keeps a
-/// pull's memory bounded while covering every level below `--ultra --long`.
-const ZSTD_WINDOW_LOG_MAX: u32 = 25;
+/// zstd frames that need a larger window are refused: 2^27 = 128 MiB, what the zstd program itself takes without being asked
+/// (ZSTD_WINDOWLOG_LIMIT_DEFAULT), so that `--long` layers can be pulled. Levels below `--ultra` need 2^23 at most.
+const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
 /// Memory that an xz stream may ask for, in bytes: `xz -9` needs 65 MiB.
 const XZ_MEMORY_MAX: u64 = 80 << 20;
