@@ -9,6 +9,7 @@ mod listen;
 mod lock;
 mod log;
 pub mod metrics;
+mod reload;
 mod remap;
 mod routes;
 mod run;
@@ -17,6 +18,8 @@ mod systemd;
 mod tls;
 
 pub use config::Personality;
+
+use std::sync::{Arc, RwLock};
 
 use hull_engine::Engine;
 
@@ -29,8 +32,8 @@ pub const SERVER: &str = "Docker/29.0.0 (linux)";
 pub struct Daemon {
     /// The services.
     pub engine: Engine,
-    /// Authorization plugins.
-    pub authorization: authz::Authorization,
+    /// Authorization plugins, replaced by a reload.
+    pub authorization: RwLock<Arc<authz::Authorization>>,
     /// What `--metrics-addr` shows beside the engine's own numbers.
     pub counters: metrics::Counters,
 }

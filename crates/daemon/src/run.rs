@@ -1,6 +1,6 @@
 //! The daemon's life: options, locks, log, engine, listeners, signals, and the end.
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -13,6 +13,7 @@ use crate::config::{Config, Flags, Personality, options};
 use crate::listen::Listeners;
 use crate::lock::Lock;
 use crate::metrics::Counters;
+use crate::reload::Reload;
 use crate::{Daemon, SERVER, log, metrics, setup, systemd};
 
 /// How long open requests may go on after the daemon was told to stop.
@@ -67,7 +68,7 @@ pub(crate) fn run(args: &[String], personality: Personality) -> Result<()> {
         let engine = Engine::open(engine_options)
             .await
             .map_err(|e| anyhow::anyhow!("failed to start daemon: {e}"))?;
-        let reload = log::Reload {
+        let reload = Reload {
             level,
             flags,
             personality,
@@ -80,7 +81,7 @@ async fn serve(
     engine: Engine,
     config: &Config,
     listeners: Listeners,
-    reload: log::Reload,
+    reload: Reload,
     started: Instant,
 ) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -89,7 +90,7 @@ async fn serve(
     let (stop, stopped) = watch::channel(false);
     let daemon = Arc::new(Daemon {
         engine: engine.clone(),
-        authorization: Authorization::new(&config.authorization_plugins),
+        authorization: RwLock::new(Arc::new(Authorization::new(&config.authorization_plugins))),
         counters: Counters::default(),
     });
     if !config.metrics_addr.is_empty() {
@@ -104,6 +105,7 @@ async fn serve(
     systemd::notify("READY=1");
     let mut trim = tokio::time::interval(TRIM_INTERVAL);
     let mut requests = 0;
+    let mut live_restore = config.live_restore;
     loop {
         tokio::select! {
             _ = trim.tick() => {
@@ -114,7 +116,11 @@ async fn serve(
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload.again(),
+            _ = hangup.recv() => {
+                if let Some(config) = reload.again(&daemon).await {
+                    live_restore = config.live_restore;
+                }
+            }
         }
     }
     tracing::info!("stopping");
@@ -127,7 +133,7 @@ async fn serve(
         tracing::warn!("open requests were broken off");
     }
     engine
-        .shutdown(config.live_restore == Some(false))
+        .shutdown(live_restore == Some(false))
         .await
         .map_err(|e| anyhow::anyhow!("stop the engine: {e}"))
 }

@@ -5,8 +5,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
-use hull_engine::EngineOptions;
 use hull_engine::failpoint::Failpoints;
+use hull_engine::{EngineOptions, Reloadable};
 use hull_network::Firewall;
 use hull_network::ipam::Pool;
 use hull_shim::protocol::{CgroupManager, Runtime};
@@ -54,38 +54,19 @@ pub(crate) fn engine_options(config: &Config) -> Result<EngineOptions> {
     );
     options.instance = instance(&config.exec_root);
     network(config, &mut options)?;
-    containers(config, &mut options)?;
+    containers(config, &mut options);
+    options.reloadable = reloadable(config)?;
     options.storage_driver = set(&config.storage_driver);
     options.storage_options.clone_from(&config.storage_opts);
-    options
-        .insecure_registries
-        .clone_from(&config.insecure_registries);
-    options
-        .registry_mirrors
-        .clone_from(&config.registry_mirrors);
-    options.max_concurrent_downloads = count(
-        config.max_concurrent_downloads,
-        options.max_concurrent_downloads,
-    );
-    options.max_concurrent_uploads = count(
-        config.max_concurrent_uploads,
-        options.max_concurrent_uploads,
-    );
     options.signature_policy = set(&config.signature_policy).map(Into::into);
-    options.max_download_attempts =
-        count(config.max_download_attempts, options.max_download_attempts);
     options.proxies = hull_engine::Proxies {
         http: config.proxies.http_proxy.clone(),
         https: config.proxies.https_proxy.clone(),
         no_proxy: config.proxies.no_proxy.clone(),
     };
-    options.labels.clone_from(&config.labels);
     if !config.cdi_spec_dirs.is_empty() {
         options.cdi_spec_dirs = config.cdi_spec_dirs.iter().map(PathBuf::from).collect();
     }
-    options.debug = config.debug;
-    options.live_restore = config.live_restore == Some(true);
-    options.shutdown_timeout = config.shutdown_timeout.unwrap_or(options.shutdown_timeout);
     if let Ok(points) = std::env::var(FAILPOINTS_VARIABLE) {
         options.failpoints =
             Failpoints::parse(&points).map_err(|e| anyhow!("{FAILPOINTS_VARIABLE}: {e}"))?;
@@ -149,41 +130,63 @@ fn network(config: &Config, options: &mut EngineOptions) -> Result<()> {
     Ok(())
 }
 
-fn containers(config: &Config, options: &mut EngineOptions) -> Result<()> {
+fn containers(config: &Config, options: &mut EngineOptions) {
     options.cgroup_parent = set(&config.cgroup_parent);
     options.cgroup_manager = match config.cgroup_driver() {
         Some("systemd") => CgroupManager::Systemd,
         _ => CgroupManager::Cgroupfs,
     };
-    options
-        .default_cgroupns_mode
-        .clone_from(&config.default_cgroupns_mode);
-    options
-        .default_ipc_mode
-        .clone_from(&config.default_ipc_mode);
-    options.default_runtime.clone_from(&config.default_runtime);
-    for (name, runtime) in &config.runtimes {
-        let external = Runtime::External {
-            path: (&runtime.path).into(),
-            args: runtime.runtime_args.clone(),
-        };
-        options.runtimes.insert(name.clone(), external);
-    }
     options.init = config.init;
     options.log_driver.clone_from(&config.log_driver);
     options.log_options.clone_from(&config.log_opts);
     options.default_ulimits = config.default_ulimits.values().cloned().collect();
-    options.default_shm_size = match &config.default_shm_size {
-        None => options.default_shm_size,
-        Some(value) => {
-            shm_size(value).with_context(|| format!("invalid default-shm-size {value}"))?
-        }
-    };
     options.experimental = config.experimental;
     options.seccomp_profile = set(&config.seccomp_profile).filter(|p| p != "builtin");
     options.no_new_privileges = config.no_new_privileges;
     options.selinux = config.selinux_enabled;
-    Ok(())
+}
+
+/// What a SIGHUP reads again.
+///
+/// # Errors
+/// As [`engine_options`].
+pub(crate) fn reloadable(config: &Config) -> Result<Reloadable> {
+    let default = Reloadable::default();
+    let runtimes = config.runtimes.iter().map(|(name, runtime)| {
+        let external = Runtime::External {
+            path: (&runtime.path).into(),
+            args: runtime.runtime_args.clone(),
+        };
+        (name.clone(), external)
+    });
+    Ok(Reloadable {
+        insecure_registries: config.insecure_registries.clone(),
+        registry_mirrors: config.registry_mirrors.clone(),
+        max_download_attempts: count(config.max_download_attempts, default.max_download_attempts),
+        max_concurrent_downloads: count(
+            config.max_concurrent_downloads,
+            default.max_concurrent_downloads,
+        ),
+        max_concurrent_uploads: count(
+            config.max_concurrent_uploads,
+            default.max_concurrent_uploads,
+        ),
+        default_cgroupns_mode: config.default_cgroupns_mode.clone(),
+        default_ipc_mode: config.default_ipc_mode.clone(),
+        default_runtime: config.default_runtime.clone(),
+        runtimes: runtimes.collect(),
+        default_shm_size: match &config.default_shm_size {
+            None => default.default_shm_size,
+            Some(value) => {
+                shm_size(value).with_context(|| format!("invalid default-shm-size {value}"))?
+            }
+        },
+        live_restore: config.live_restore == Some(true),
+        labels: config.labels.clone(),
+        debug: config.debug,
+        shutdown_timeout: config.shutdown_timeout.unwrap_or(default.shutdown_timeout),
+        features: config.features.clone(),
+    })
 }
 
 /// An option's text, where it was set.

@@ -27,6 +27,7 @@ pub mod options;
 pub mod phase;
 mod pipe;
 mod record;
+mod reload;
 mod restore;
 mod rootfs;
 mod shim;
@@ -42,7 +43,7 @@ pub mod volumes;
 mod world;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use hull_state::Db;
 use hull_store::content::Content;
@@ -56,6 +57,7 @@ pub use hull_store::layer::{IdMaps, IdRange};
 pub use images::Images;
 pub use networks::Networks;
 pub use options::{BridgeOptions, EngineOptions};
+pub use reload::Reloadable;
 pub use system::System;
 pub use volumes::Volumes;
 
@@ -163,9 +165,10 @@ fn open_world(options: EngineOptions) -> Result<World> {
     let content =
         Content::open(options.data_root.join("blobs")).map_err(failed("open the content store"))?;
     let mut image_options = hull_image::ImagesOptions::new(db.clone(), content, snapshots.clone());
+    let transfers = options.reloadable.transfers();
     image_options.registries = hull_image::RegistryConfig {
-        mirrors: options.registry_mirrors.clone(),
-        insecure: options.insecure_registries.clone(),
+        mirrors: transfers.mirrors,
+        insecure: transfers.insecure,
         certs_dir: Some(
             options
                 .certs_dir
@@ -180,9 +183,9 @@ fn open_world(options: EngineOptions) -> Result<World> {
         None => None,
     };
     image_options.ids = options.userns_remap.clone();
-    image_options.max_concurrent_downloads = options.max_concurrent_downloads;
-    image_options.max_concurrent_uploads = options.max_concurrent_uploads;
-    image_options.max_download_attempts = options.max_download_attempts;
+    image_options.max_concurrent_downloads = transfers.max_concurrent_downloads;
+    image_options.max_concurrent_uploads = transfers.max_concurrent_uploads;
+    image_options.max_download_attempts = transfers.max_download_attempts;
     let images = hull_image::Images::new(image_options)?;
     let host = hull_network::Host::open(hull_network::HostOptions {
         exec_root: options.exec_root.clone(),
@@ -221,6 +224,7 @@ fn open_world(options: EngineOptions) -> Result<World> {
         db,
         snapshots,
         images,
+        reloadable: RwLock::new(Arc::new(options.reloadable.clone())),
         options,
     })
 }

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use hull_api::host::Ulimit;
 use hull_network::Firewall;
 use hull_network::ipam::Pool;
-use hull_shim::protocol::{CgroupManager, Runtime};
+use hull_shim::protocol::CgroupManager;
 use ipnet::IpNet;
 
 use crate::failpoint::Failpoints;
+use crate::reload::Reloadable;
 
 /// Options of the default bridge network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,22 +57,12 @@ pub struct EngineOptions {
     pub storage_driver: Option<String>,
     /// `--storage-opt`, each `KEY=VALUE`.
     pub storage_options: Vec<String>,
-    /// `--insecure-registry`.
-    pub insecure_registries: Vec<String>,
-    /// `--registry-mirror`.
-    pub registry_mirrors: Vec<String>,
     /// Where certificates of registries are looked for; none: `/etc/docker/certs.d`.
     pub certs_dir: Option<PathBuf>,
     /// `--http-proxy`, `--https-proxy`, `--no-proxy`; what is empty is taken from the environment.
     pub proxies: hull_image::Proxies,
     /// `--signature-policy`: a file like containers-policy.json(5); none: every image may be pulled.
     pub signature_policy: Option<PathBuf>,
-    /// `--max-download-attempts`.
-    pub max_download_attempts: usize,
-    /// `--max-concurrent-downloads`.
-    pub max_concurrent_downloads: usize,
-    /// `--max-concurrent-uploads`.
-    pub max_concurrent_uploads: usize,
     /// The default bridge.
     pub bridge: BridgeOptions,
     /// `--default-address-pool`; empty: Docker's.
@@ -96,14 +87,6 @@ pub struct EngineOptions {
     pub cgroup_parent: Option<String>,
     /// `--exec-opt native.cgroupdriver=..`.
     pub cgroup_manager: CgroupManager,
-    /// `--default-cgroupns-mode`; empty: Docker's choice.
-    pub default_cgroupns_mode: String,
-    /// `--default-ipc-mode`; empty: private.
-    pub default_ipc_mode: String,
-    /// `--default-runtime`.
-    pub default_runtime: String,
-    /// `--add-runtime`, by name; `runc` is the built-in one.
-    pub runtimes: BTreeMap<String, Runtime>,
     /// `--init`.
     pub init: bool,
     /// `--log-driver`.
@@ -116,8 +99,6 @@ pub struct EngineOptions {
     pub log_options: BTreeMap<String, String>,
     /// `--default-ulimit`.
     pub default_ulimits: Vec<Ulimit>,
-    /// `--default-shm-size`, bytes.
-    pub default_shm_size: i64,
     /// `--seccomp-profile`: none for the built-in one, `unconfined`, or a file.
     pub seccomp_profile: Option<String>,
     /// `--no-new-privileges`.
@@ -126,16 +107,10 @@ pub struct EngineOptions {
     pub selinux: bool,
     /// `--userns-remap`, resolved to ranges; identity: none.
     pub userns_remap: hull_store::layer::IdMaps,
-    /// `--live-restore`, reported by `info`.
-    pub live_restore: bool,
-    /// `--label`.
-    pub labels: Vec<String>,
     /// `--experimental`.
     pub experimental: bool,
-    /// `-D`.
-    pub debug: bool,
-    /// `--shutdown-timeout`, seconds.
-    pub shutdown_timeout: i64,
+    /// What a reload may change: how it is at the start.
+    pub reloadable: Reloadable,
     /// Points at which tests make the engine fail.
     pub failpoints: Failpoints,
 }
@@ -151,14 +126,9 @@ impl EngineOptions {
             init_program: None,
             storage_driver: None,
             storage_options: Vec::new(),
-            insecure_registries: Vec::new(),
-            registry_mirrors: Vec::new(),
             certs_dir: None,
             proxies: hull_image::Proxies::default(),
             signature_policy: None,
-            max_download_attempts: 5,
-            max_concurrent_downloads: 3,
-            max_concurrent_uploads: 5,
             bridge: BridgeOptions {
                 name: None,
                 bip: None,
@@ -183,26 +153,18 @@ impl EngineOptions {
             host_gateway_ips: Vec::new(),
             cgroup_parent: None,
             cgroup_manager: CgroupManager::Cgroupfs,
-            default_cgroupns_mode: String::new(),
-            default_ipc_mode: String::new(),
-            default_runtime: "runc".to_owned(),
-            runtimes: BTreeMap::new(),
             init: false,
             log_driver: "json-file".to_owned(),
             cdi_spec_dirs: ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec(),
             journal: hull_shim::protocol::journal(),
             log_options: BTreeMap::new(),
             default_ulimits: Vec::new(),
-            default_shm_size: 64 << 20,
             seccomp_profile: None,
             no_new_privileges: false,
             selinux: false,
             userns_remap: hull_store::layer::IdMaps::default(),
-            live_restore: false,
-            labels: Vec::new(),
             experimental: false,
-            debug: false,
-            shutdown_timeout: 15,
+            reloadable: Reloadable::default(),
             failpoints: Failpoints::default(),
         }
     }

@@ -455,7 +455,7 @@ pub(crate) async fn stop_all(world: &Arc<World>) -> Result<()> {
         }
     }
     let patience =
-        Duration::from_secs(u64::try_from(world.options.shutdown_timeout).unwrap_or(3600));
+        Duration::from_secs(u64::try_from(world.reloadable().shutdown_timeout).unwrap_or(3600));
     let all = async {
         for answer in answers {
             let _ = answer.await;

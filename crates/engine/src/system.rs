@@ -80,7 +80,7 @@ fn memory_total() -> i64 {
 }
 
 /// The daemon's own id, made once for a data root.
-fn daemon_id(world: &World) -> Result<String> {
+pub(crate) fn daemon_id(world: &World) -> Result<String> {
     const KEY: &str = "daemon-id";
     if let Some(id) = world.db.read(|tx| settings::get(tx, KEY))? {
         return Ok(id);
@@ -108,6 +108,7 @@ impl System {
     pub async fn info(&self) -> Result<SystemInfo> {
         let world = &self.world;
         let options = &world.options;
+        let reloadable = world.reloadable();
         let views = world.registry.views();
         let count = |test: &dyn Fn(&Phase) -> bool| {
             views.iter().filter(|view| test(&view.state.phase)).count() as i64
@@ -168,7 +169,7 @@ impl System {
             cpu_set: has("cpuset"),
             pids_limit: has("pids"),
             ipv4_forwarding: read("/proc/sys/net/ipv4/ip_forward") == "1",
-            debug: options.debug,
+            debug: reloadable.debug,
             n_fd: std::fs::read_dir("/proc/self/fd").map_or(-1, |entries| entries.count() as i64),
             oom_kill_disable: !world.host.cgroup2 && has("memory"),
             n_goroutines: tokio::runtime::Handle::current()
@@ -189,7 +190,7 @@ impl System {
             os_type: "linux".to_owned(),
             architecture: std::env::consts::ARCH.to_owned(),
             index_server_address: "https://index.docker.io/v1/".to_owned(),
-            registry_config: registry_config(options),
+            registry_config: registry_config(&reloadable),
             ncpu: std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as i64,
             mem_total: memory_total(),
             docker_root_dir: options.data_root.display().to_string(),
@@ -197,16 +198,16 @@ impl System {
             https_proxy: std::env::var("HTTPS_PROXY").unwrap_or_default(),
             no_proxy: std::env::var("NO_PROXY").unwrap_or_default(),
             name: world.host.hostname.clone(),
-            labels: options.labels.clone(),
+            labels: reloadable.labels.clone(),
             experimental_build: options.experimental,
             server_version: ENGINE_VERSION.to_owned(),
-            runtimes: runtimes(options),
-            default_runtime: options.default_runtime.clone(),
+            runtimes: runtimes(&reloadable),
+            default_runtime: reloadable.default_runtime.clone(),
             swarm: SwarmInfo {
                 local_node_state: "inactive".to_owned(),
                 ..SwarmInfo::default()
             },
-            live_restore_enabled: options.live_restore,
+            live_restore_enabled: reloadable.live_restore,
             init_binary: "docker-init".to_owned(),
             runc_commit: Commit {
                 id: env!("CARGO_PKG_VERSION").to_owned(),
@@ -383,8 +384,8 @@ fn security_options(world: &World) -> Vec<String> {
     options
 }
 
-fn runtimes(options: &crate::EngineOptions) -> BTreeMap<String, Runtime> {
-    let mut all: BTreeMap<String, Runtime> = options
+fn runtimes(reloadable: &crate::Reloadable) -> BTreeMap<String, Runtime> {
+    let mut all: BTreeMap<String, Runtime> = reloadable
         .runtimes
         .iter()
         .map(|(name, runtime)| {
@@ -411,9 +412,9 @@ fn runtimes(options: &crate::EngineOptions) -> BTreeMap<String, Runtime> {
     all
 }
 
-fn registry_config(options: &crate::EngineOptions) -> RegistryServiceConfig {
+fn registry_config(reloadable: &crate::Reloadable) -> RegistryServiceConfig {
     let is_network = |entry: &&String| entry.parse::<ipnet::IpNet>().is_ok();
-    let mut networks: Vec<String> = options
+    let mut networks: Vec<String> = reloadable
         .insecure_registries
         .iter()
         .filter(is_network)
@@ -422,11 +423,11 @@ fn registry_config(options: &crate::EngineOptions) -> RegistryServiceConfig {
     networks.extend(["::1/128", "127.0.0.0/8"].map(str::to_owned));
     let hub = IndexInfo {
         name: "docker.io".to_owned(),
-        mirrors: options.registry_mirrors.clone(),
+        mirrors: reloadable.registry_mirrors.clone(),
         secure: true,
         official: true,
     };
-    let insecure = options
+    let insecure = reloadable
         .insecure_registries
         .iter()
         .filter(|entry| !is_network(entry))
@@ -446,7 +447,7 @@ fn registry_config(options: &crate::EngineOptions) -> RegistryServiceConfig {
         index_configs: std::iter::once(("docker.io".to_owned(), hub))
             .chain(insecure)
             .collect(),
-        mirrors: options.registry_mirrors.clone(),
+        mirrors: reloadable.registry_mirrors.clone(),
     }
 }
 

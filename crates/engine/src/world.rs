@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use hull_state::Db;
 use hull_store::snapshot::Snapshotter;
@@ -15,6 +15,7 @@ use crate::events::Events;
 use crate::files::ContainerDir;
 use crate::networks::plane::Plane;
 use crate::options::EngineOptions;
+use crate::reload::Reloadable;
 use crate::shim::Launcher;
 use crate::spec::HostFacts;
 use crate::task::{Message, View};
@@ -22,6 +23,8 @@ use crate::volumes::VolumeStore;
 
 pub(crate) struct World {
     pub(crate) options: EngineOptions,
+    /// In force since the start or the last reload.
+    pub(crate) reloadable: RwLock<Arc<Reloadable>>,
     pub(crate) db: Db,
     pub(crate) events: Events,
     pub(crate) snapshots: Arc<dyn Snapshotter>,
@@ -37,6 +40,20 @@ pub(crate) struct World {
 }
 
 impl World {
+    pub(crate) fn reloadable(&self) -> Arc<Reloadable> {
+        self.reloadable
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn set_reloadable(&self, new: Reloadable) {
+        *self
+            .reloadable
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+    }
+
     pub(crate) fn container_dir(&self, id: &str) -> ContainerDir {
         ContainerDir(self.containers_root().join(id))
     }
@@ -87,21 +104,11 @@ struct Index {
 
 impl Registry {
     fn read<T>(&self, body: impl FnOnce(&Index) -> T) -> T {
-        body(
-            &self
-                .inner
-                .read()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        )
+        body(&self.inner.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn write<T>(&self, body: impl FnOnce(&mut Index) -> T) -> T {
-        body(
-            &mut self
-                .inner
-                .write()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        )
+        body(&mut self.inner.write().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn insert(&self, handle: Handle, name: &str) {

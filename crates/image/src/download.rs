@@ -38,7 +38,7 @@ impl Images {
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some())
             .ok_or_else(|| Error::Invalid(format!("{address:?} is no address to import from")))?;
-        let response = self.inner.client.get(url.clone()).await?;
+        let response = self.transport().client.get(url.clone()).await?;
         let status = response.status();
         if !status.is_success() {
             let body = read_bounded(response, ERROR_LEN_MAX)

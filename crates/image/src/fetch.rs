@@ -44,7 +44,7 @@ impl Images {
             progress.state(Some(&id), "Already exists").await;
             return Ok(None);
         }
-        let permits = &self.inner.downloads;
+        let permits = self.transport().downloads.clone();
         let _permit = match permits.clone().try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {
@@ -208,7 +208,7 @@ impl Images {
             // Progress deserves patience, if it is more than a trickle.
             let progressed = offset - before >= PROGRESS_MIN;
             attempts = if progressed { 1 } else { attempts + 1 };
-            if attempts > self.options().max_download_attempts || !is_transient(&error) {
+            if attempts > self.transport().attempts_max || !is_transient(&error) {
                 return Err(Fetch::Failed(error));
             }
             tracing::info!(layer = id, offset, %error, "download failed, trying again");
@@ -253,7 +253,7 @@ impl Images {
             let Ok(url) = reqwest::Url::parse(address) else {
                 continue;
             };
-            match self.inner.client.get(url).await {
+            match self.transport().client.get(url).await {
                 Ok(response) if response.status() == 200 => return Ok((response, 0)),
                 Ok(response) => {
                     tracing::info!(address, status = %response.status(), "no layer there");

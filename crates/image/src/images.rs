@@ -1,6 +1,6 @@
 //! The service itself: what it holds, opening, look-ups by name and id, tagging, history.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use hull_oci::image::{chain_ids, media_type};
 use hull_oci::reference::is_identifier;
@@ -9,7 +9,7 @@ use hull_state::{Tx, content, images, layers};
 
 use crate::artifact::artifact_type;
 use crate::registry::Client;
-use crate::types::{HistoryEntry, Image, ImagesOptions, LayerInfo};
+use crate::types::{HistoryEntry, Image, ImagesOptions, LayerInfo, RegistryConfig, Transfers};
 use crate::{Error, Result};
 
 /// Largest image config read, in bytes. The largest seen in the field are some hundred KiB.
@@ -23,27 +23,49 @@ pub struct Images {
 
 pub(crate) struct Inner {
     pub options: ImagesOptions,
-    pub client: Client,
-    pub downloads: Arc<tokio::sync::Semaphore>,
-    pub uploads: Arc<tokio::sync::Semaphore>,
+    /// In force; replaced as a whole, so that what runs goes on with what it began with.
+    transport: RwLock<Arc<Transport>>,
     pub layer_locks: crate::locks::Locks,
     /// Held while garbage is collected and while a lease is written: between mark and sweep nothing becomes wanted.
     pub collecting: Mutex<()>,
 }
 
+/// Everything between the service and registries.
+pub(crate) struct Transport {
+    pub client: Client,
+    pub downloads: Arc<tokio::sync::Semaphore>,
+    pub uploads: Arc<tokio::sync::Semaphore>,
+    /// Tries per layer.
+    pub attempts_max: usize,
+}
+
+impl Transport {
+    fn new(
+        registries: RegistryConfig,
+        [downloads, uploads, attempts_max]: [usize; 3],
+    ) -> Result<Arc<Self>> {
+        let limit = |count: usize| Arc::new(tokio::sync::Semaphore::new(count.max(1)));
+        Ok(Arc::new(Self {
+            client: Client::new(registries)?,
+            downloads: limit(downloads),
+            uploads: limit(uploads),
+            attempts_max,
+        }))
+    }
+}
+
 impl Images {
     /// Opens the service and sweeps what a crash left: leases, half-unpacked layers, blobs without a row.
     pub fn new(options: ImagesOptions) -> Result<Self> {
-        let client = Client::new(options.registries.clone())?;
+        let limits = [
+            options.max_concurrent_downloads,
+            options.max_concurrent_uploads,
+            options.max_download_attempts,
+        ];
+        let transport = Transport::new(options.registries.clone(), limits)?;
         let images = Images {
             inner: Arc::new(Inner {
-                client,
-                downloads: Arc::new(tokio::sync::Semaphore::new(
-                    options.max_concurrent_downloads.max(1),
-                )),
-                uploads: Arc::new(tokio::sync::Semaphore::new(
-                    options.max_concurrent_uploads.max(1),
-                )),
+                transport: RwLock::new(transport),
                 layer_locks: crate::locks::Locks::default(),
                 collecting: Mutex::new(()),
                 options,
@@ -51,6 +73,39 @@ impl Images {
         };
         images.sweep()?;
         Ok(images)
+    }
+
+    /// Changes how registries are reached from now on. Pulls and pushes that run end with what they began with, and count
+    /// against the old limits.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a mirror that is no address; then nothing has changed.
+    pub fn set_transfers(&self, transfers: Transfers) -> Result<()> {
+        let registries = RegistryConfig {
+            mirrors: transfers.mirrors,
+            insecure: transfers.insecure,
+            ..self.options().registries.clone()
+        };
+        let limits = [
+            transfers.max_concurrent_downloads,
+            transfers.max_concurrent_uploads,
+            transfers.max_download_attempts,
+        ];
+        let new = Transport::new(registries, limits)?;
+        *self
+            .inner
+            .transport
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+
+    pub(crate) fn transport(&self) -> Arc<Transport> {
+        self.inner
+            .transport
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(crate) fn options(&self) -> &ImagesOptions {

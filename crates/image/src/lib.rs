@@ -41,5 +41,5 @@ pub use search::{Found, SearchOptions};
 pub use types::{
     Auth, CommitOptions, DistributionInspect, HistoryEntry, Image, ImageUser, ImagesOptions,
     ImportOptions, LayerInfo, LoadOptions, Loaded, Login, Proxies, PruneOutcome, PullOptions,
-    PullOutcome, PushOptions, PushOutcome, RegistryConfig, Removed,
+    PullOutcome, PushOptions, PushOutcome, RegistryConfig, Removed, Transfers,
 };

@@ -51,7 +51,7 @@ impl Images {
     ) -> Result<PullOutcome> {
         let reference = reference.clone().with_default_tag();
         let repository =
-            self.inner
+            self.transport()
                 .client
                 .repository(&reference, options.auth.as_ref(), Access::Pull)?;
         let wanted = match (&reference.digest, &reference.tag) {
@@ -113,7 +113,7 @@ impl Images {
         progress: &ProgressSink,
     ) -> Result<Vec<PullOutcome>> {
         let repository =
-            self.inner
+            self.transport()
                 .client
                 .repository(reference, options.auth.as_ref(), Access::Pull)?;
         let mut outcomes = Vec::new();
@@ -137,7 +137,7 @@ impl Images {
     ) -> Result<DistributionInspect> {
         let reference = reference.clone().with_default_tag();
         let repository = self
-            .inner
+            .transport()
             .client
             .repository(&reference, auth, Access::Pull)?;
         let wanted = match (&reference.digest, &reference.tag) {
@@ -179,7 +179,7 @@ impl Images {
             .next()
             .filter(|name| !name.is_empty())
             .unwrap_or("docker.io");
-        let host = self.inner.client.host(name)?;
+        let host = self.transport().client.host(name)?;
         let request = crate::registry::Request::new(reqwest::Method::GET, "/v2/");
         let response = host.send(&request, Some(auth), "").await?;
         if !response.status().is_success() {

@@ -42,7 +42,7 @@ impl Images {
             return Err(Error::Invalid("cannot push a digest reference".to_owned()));
         }
         let repository =
-            self.inner
+            self.transport()
                 .client
                 .repository(reference, options.auth.as_ref(), Access::Push)?;
         progress
@@ -206,7 +206,7 @@ impl Images {
         progress: &ProgressSink,
     ) -> Result<bool> {
         let id = blob.digest.short();
-        let permits = self.inner.uploads.clone();
+        let permits = self.transport().uploads.clone();
         let permit = permits.acquire_owned().await;
         let _permit =
             permit.map_err(|_| Error::Invalid("the service is shutting down".to_owned()))?;
@@ -293,7 +293,10 @@ impl Images {
             let auth = target
                 .auth()
                 .filter(|_| source.domain == target.reference.domain);
-            let repository = self.inner.client.repository(source, auth, Access::Pull)?;
+            let repository = self
+                .transport()
+                .client
+                .repository(source, auth, Access::Pull)?;
             let head = Request::new(
                 Method::HEAD,
                 format!("/v2/{}/blobs/{}", repository.path(), blob.digest),
@@ -374,7 +377,7 @@ impl Images {
         progress: &ProgressSink,
     ) -> Result<()> {
         let id = blob.digest.short();
-        let attempts = self.options().max_download_attempts;
+        let attempts = self.transport().attempts_max;
         let mut delay = self.options().registries.retry_delay;
         for attempt in 1.. {
             let (sender, receiver) = tokio::sync::mpsc::channel(QUEUE_CHUNKS);

@@ -77,7 +77,10 @@ impl Images {
             limit => limit,
         };
         let (domain, term) = split(&options.term)?;
-        let host = self.inner.client.exact_host(domain.unwrap_or(INDEX))?;
+        let host = self
+            .transport()
+            .client
+            .exact_host(domain.unwrap_or(INDEX))?;
         let path = search_path(term, limit)?;
         let request = Request::new(Method::GET, path).header("x-docker-token", "true")?;
         let auth = options.auth.as_ref();

@@ -53,6 +53,21 @@ impl ImagesOptions {
     }
 }
 
+/// What of [`ImagesOptions`] can be changed while the service runs.
+#[derive(Debug, Clone)]
+pub struct Transfers {
+    /// [`RegistryConfig::mirrors`].
+    pub mirrors: Vec<String>,
+    /// [`RegistryConfig::insecure`].
+    pub insecure: Vec<String>,
+    /// [`ImagesOptions::max_concurrent_downloads`].
+    pub max_concurrent_downloads: usize,
+    /// [`ImagesOptions::max_concurrent_uploads`].
+    pub max_concurrent_uploads: usize,
+    /// [`ImagesOptions::max_download_attempts`].
+    pub max_download_attempts: usize,
+}
+
 /// Where and how to reach registries.
 #[derive(Debug, Clone)]
 pub struct RegistryConfig {

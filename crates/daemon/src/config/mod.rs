@@ -187,16 +187,19 @@ pub struct Config {
 }
 
 impl Config {
+    /// The file that the flags name, or the default one.
+    #[must_use]
+    pub fn file(flags: &Flags, personality: Personality) -> &str {
+        let named = flags.config_file.as_deref();
+        named.unwrap_or(personality.default_config_file())
+    }
+
     /// Reads the file that the flags name (or the default one, if it is there), merges and checks.
     ///
     /// # Errors
     /// Unknown directives, directives given both ways, malformed values: in dockerd's words.
     pub fn load(flags: &Flags, personality: Personality) -> Result<Self, ConfigError> {
-        let path = flags
-            .config_file
-            .as_deref()
-            .unwrap_or(personality.default_config_file());
-        let path = Path::new(path);
+        let path = Path::new(Self::file(flags, personality));
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && flags.config_file.is_none() => {

@@ -7,6 +7,7 @@ use http::{Request, StatusCode};
 use hull_api::version::Version;
 
 use crate::Daemon;
+use crate::authz::Authorization;
 use crate::http::call::text;
 use crate::http::connection::Dispatch;
 use crate::http::router::{self, Pending};
@@ -22,9 +23,9 @@ impl Dispatch for Arc<Daemon> {
 async fn dispatch(daemon: Arc<Daemon>, request: Request<Body>) -> Outcome {
     let since = Instant::now();
     let counted = daemon.clone();
-    let outcome = match daemon.authorization.is_empty() {
-        true => answer(daemon, request).await,
-        false => authorized(daemon, request).await,
+    let outcome = match daemon.authorization() {
+        none if none.is_empty() => answer(daemon, request).await,
+        plugins => authorized(daemon, &plugins, request).await,
     };
     let status = match &outcome {
         Ok(Answer::Plain(response) | Answer::WebSocket(response, _)) => response.status(),
@@ -35,11 +36,15 @@ async fn dispatch(daemon: Arc<Daemon>, request: Request<Body>) -> Outcome {
     outcome
 }
 
-async fn authorized(daemon: Arc<Daemon>, request: Request<Body>) -> Outcome {
+async fn authorized(
+    daemon: Arc<Daemon>,
+    plugins: &Authorization,
+    request: Request<Body>,
+) -> Outcome {
     let (head, body) = request.into_parts();
-    let (body, shown) = daemon.authorization.request(&head, body).await?;
-    let outcome = answer(daemon.clone(), Request::from_parts(head, body)).await;
-    daemon.authorization.answer(shown, outcome).await
+    let (body, shown) = plugins.request(&head, body).await?;
+    let outcome = answer(daemon, Request::from_parts(head, body)).await;
+    plugins.answer(shown, outcome).await
 }
 
 /// Finds the route and calls its handler.

@@ -195,7 +195,7 @@ fn make(
         path,
         args,
         runtime: if host_config.runtime.is_empty() {
-            world.options.default_runtime.clone()
+            world.reloadable().default_runtime.clone()
         } else {
             host_config.runtime.clone()
         },
@@ -440,25 +440,18 @@ fn fill_host(world: &World, host: &mut HostConfig, warnings: &mut Vec<String>) -
         }
         .to_owned();
     }
+    let reloadable = world.reloadable();
     if host.ipc_mode.is_empty() {
-        host.ipc_mode = if options.default_ipc_mode.is_empty() {
-            "private".to_owned()
-        } else {
-            options.default_ipc_mode.clone()
-        };
+        reloadable.ipc_mode().clone_into(&mut host.ipc_mode);
     }
     if host.cgroupns_mode.is_empty() {
-        host.cgroupns_mode = match (
-            options.default_cgroupns_mode.as_str(),
-            world.host.cgroup2 && !host.privileged,
-        ) {
-            ("", true) => "private".to_owned(),
-            ("", false) => "host".to_owned(),
-            (mode, _) => mode.to_owned(),
-        };
+        let private = world.host.cgroup2 && !host.privileged;
+        reloadable
+            .cgroupns_mode(private)
+            .clone_into(&mut host.cgroupns_mode);
     }
     if host.shm_size == 0 && host.ipc_mode != "host" && !host.ipc_mode.starts_with("container:") {
-        host.shm_size = options.default_shm_size;
+        host.shm_size = reloadable.default_shm_size;
     }
     if host.restart_policy.name.is_empty() {
         host.restart_policy.name = "no".to_owned();
@@ -535,7 +528,7 @@ fn mappings(ranges: &[IdRange]) -> Vec<IdMapping> {
 
 fn known_runtime(world: &World, name: &str) -> Result<()> {
     let known = matches!(name, "runc" | "hull" | "io.containerd.runc.v2")
-        || world.options.runtimes.contains_key(name);
+        || world.reloadable().runtimes.contains_key(name);
     if known {
         Ok(())
     } else {

@@ -172,7 +172,7 @@ pub(super) fn bundle(
         cgroups_path: cgroups_path(world, record),
         init: init_program(world, record)?,
         link_env: super::links::environment(world, record),
-        default_shm_size: world.options.default_shm_size,
+        default_shm_size: world.reloadable().default_shm_size,
         default_ulimits: &world.options.default_ulimits,
     };
     let mut spec = spec::build(&inputs)?;
@@ -200,7 +200,7 @@ fn runtime(world: &World, record: &ContainerRecord) -> Result<Runtime> {
     match record.runtime.as_str() {
         "" | "runc" | "hull" | "io.containerd.runc.v2" => Ok(Runtime::Internal),
         name => world
-            .options
+            .reloadable()
             .runtimes
             .get(name)
             .cloned()

@@ -95,6 +95,11 @@ impl Engine {
         Some(engine)
     }
 
+    /// Further flags for the daemon, from its next start on.
+    pub fn push_args(&mut self, args: &[&str]) {
+        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+    }
+
     /// Has the daemon run by another program.
     pub fn wrap(&mut self, words: &[&str]) {
         self.wrapper = words.iter().map(|word| (*word).to_owned()).collect();
@@ -188,6 +193,19 @@ impl Engine {
             let _ = daemon.wait();
             panic!("the daemon did not stop:\n{}", self.daemon_log());
         }
+    }
+
+    /// Has the daemon read its configuration again, and waits until its log has `said` once more.
+    #[track_caller]
+    pub fn reload_daemon(&self, said: &str) {
+        let before = self.daemon_log().matches(said).count();
+        let daemon = self.daemon.as_ref().expect("the daemon runs");
+        let pid = rustix::process::Pid::from_child(daemon);
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("signal it");
+        let came = eventually(DAEMON_TIMEOUT, || {
+            self.daemon_log().matches(said).count() > before
+        });
+        assert!(came, "no {said:?} in the log:\n{}", self.daemon_log());
     }
 
     /// What the daemon has written.

@@ -23,6 +23,7 @@ mod manifest;
 mod networks;
 mod parity;
 mod pull;
+mod reload;
 mod restore;
 mod robustness;
 mod security;
