@@ -37,7 +37,7 @@ impl Reload {
             file @ ConfigError::File { .. } => anyhow!(file),
             other => anyhow!("file configuration validation failed: {other}"),
         })?;
-        let failed = |error| anyhow!("Error reconfiguring the daemon: {error}");
+        let failed = |error: anyhow::Error| anyhow!("Error reconfiguring the daemon: {error:#}");
         let new = setup::reloadable(&config).map_err(failed)?;
         let attributes = daemon
             .engine
