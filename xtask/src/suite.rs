@@ -51,6 +51,7 @@ const NEEDS: &[apt::Need] = &[
     need("xz", "xz-utils"),
     need("openssl", "openssl"),
     need("rsyslogd", "rsyslog"),
+    need("groff", "groff-base"),
 ];
 
 /// Runs everything; each stage says how long it took.

@@ -51,7 +51,7 @@ fn dispatch(bin: &str, given: &[String]) -> Outcome {
         cli.line(format!(
             "{name} version {}, build {}",
             env!("CARGO_PKG_VERSION"),
-            build()
+            hull_api::build::Build::get().commit
         ))?;
         return Ok(0);
     }
@@ -84,11 +84,6 @@ fn check_level(level: &str) -> Result<(), Failure> {
 /// The flags before the command.
 pub fn globals_command() -> clap::Command {
     args::prepare(Globals::augment_args(clap::Command::new("hull")), false)
-}
-
-/// What this program was built from.
-pub fn build() -> &'static str {
-    option_env!("HULL_BUILD").unwrap_or("unknown")
 }
 
 fn run(cli: &mut Cli, words: &[String]) -> Outcome {

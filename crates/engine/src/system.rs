@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hull_api::build::Build;
 use hull_api::system::{
     AddressPool, Commit, ComponentVersion, DeviceInfo, DiskUsage, FirewallInfo, IndexInfo,
     PlatformName, PluginsInfo, RegistryServiceConfig, Runtime, SwarmInfo, SystemInfo,
@@ -250,6 +251,7 @@ impl System {
     /// `GET /version`.
     pub async fn version(&self) -> Result<SystemVersion> {
         let kernel = read("/proc/sys/kernel/osrelease");
+        let build = Build::get();
         let api = hull_api::version::Version::CURRENT;
         let min = hull_api::version::Version::MIN;
         let (api, min) = (
@@ -259,6 +261,8 @@ impl System {
         let details: BTreeMap<String, String> = [
             ("ApiVersion", api.clone()),
             ("MinAPIVersion", min.clone()),
+            ("GitCommit", build.commit.clone()),
+            ("BuildTime", build.time.clone()),
             ("Os", "linux".to_owned()),
             ("Arch", architecture().to_owned()),
             ("KernelVersion", kernel.clone()),
@@ -279,6 +283,8 @@ impl System {
             version: ENGINE_VERSION.to_owned(),
             api_version: api,
             min_api_version: min,
+            git_commit: build.commit,
+            build_time: build.time,
             os: "linux".to_owned(),
             arch: architecture().to_owned(),
             kernel_version: kernel,

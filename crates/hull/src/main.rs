@@ -7,6 +7,7 @@ mod init;
 use std::ffi::OsString;
 use std::path::Path;
 
+use hull_api::build::Build;
 use hull_daemon::Personality;
 
 fn main() {
@@ -30,17 +31,25 @@ fn dispatch(mut args: Vec<OsString>) -> i32 {
         }
         ("docker-init", _) => texts(&args[1..], init::main),
         ("dockerd", _) => texts(&args[1..], |args| {
+            tell_build();
             hull_daemon::main(args, Personality::Dockerd)
         }),
         (_, Some("daemon")) => texts(&args[2..], |args| {
+            tell_build();
             hull_daemon::main(args, Personality::Hull)
         }),
         (_, Some("shim")) => hull_shim::main(&args[2..]),
         (_, Some("registry")) => hull_registry::main(args.split_off(2)),
         _ => texts(args.get(1..).unwrap_or_default(), |args| {
+            tell_build();
             hull_cli::main(&name, args)
         }),
     }
+}
+
+/// What build.rs found, for whoever shows it.
+fn tell_build() {
+    Build::new(env!("HULL_BUILD_COMMIT"), env!("HULL_BUILD_TIME")).tell();
 }
 
 /// Calls `run` with the arguments as text.

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::net::{
     AddressFamily, Protocol as IpProtocol, SocketFlags, SocketType, bind, ipproto, listen,
@@ -298,7 +299,7 @@ fn refused(endpoint: &Endpoint, request: &PortMapping, port: u16, why: Refusal) 
                 None => host.to_string(),
             };
             let holder = match error.raw_os_error() {
-                Some(libc::EADDRINUSE) => holder(request.protocol, port).unwrap_or_default(),
+                Some(libc::EADDRINUSE) => holder(request.protocol, ip, port).unwrap_or_default(),
                 _ => String::new(),
             };
             Error::PortBind {
@@ -313,40 +314,117 @@ fn refused(endpoint: &Endpoint, request: &PortMapping, port: u16, why: Refusal) 
     }
 }
 
-/// ` (held by process 123 (nginx))`, by /proc/net's inode (proc_pid_net(5)) and whoever has it open.
-fn holder(protocol: Protocol, port: u16) -> Option<String> {
+/// The most that is read of one of the kernel's tables or of a command line, in bytes.
+const TABLE_MAX: u64 = 16 << 20;
+/// How long the search for the process may take: it only helps the message.
+const SEARCH_MAX: Duration = Duration::from_millis(300);
+
+/// ` (held by process 123 (nginx))`, by /proc/net's inode (proc_pid_net(5)) and whoever has it open. Of sockets that are bound and
+/// do not listen the kernel's tables know nothing, and such are those of Hull's daemons: then another one of this network namespace.
+fn holder(protocol: Protocol, ip: IpAddr, port: u16) -> Option<String> {
     let files = match protocol {
         Protocol::Tcp => ["tcp", "tcp6"],
         Protocol::Udp => ["udp", "udp6"],
         Protocol::Sctp => return None,
     };
-    let tables = files
+    let inode = files
         .iter()
-        .filter_map(|name| fs::read_to_string(format!("/proc/thread-self/net/{name}")).ok());
-    let inode = tables
-        .into_iter()
-        .find_map(|table| inode_of(&table, port))?;
+        .filter_map(|name| read(&format!("/proc/thread-self/net/{name}")))
+        .find_map(|table| inode_of(&table, ip, port));
+    let Some(inode) = inode else {
+        let (pid, root) = process(other_daemon)?;
+        return Some(format!(
+            " (nothing listens there: perhaps a container of process {pid}, a Hull daemon with exec-root {root})"
+        ));
+    };
     let socket = format!("socket:[{inode}]");
-    let pid = fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
-        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
-        let mut fds = fs::read_dir(entry.path().join("fd")).ok()?.flatten();
+    let (pid, ()) = process(|pid| {
+        let mut fds = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
         fds.any(|fd| fs::read_link(fd.path()).is_ok_and(|link| link.as_os_str() == socket.as_str()))
-            .then_some(pid)
+            .then_some(())
     })?;
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    Some(format!(" (held by process {pid} ({}))", name.trim_end()))
+    let name = read(&format!("/proc/{pid}/comm")).unwrap_or_default();
+    let daemon = other_daemon(pid)
+        .map(|root| format!(", a Hull daemon with exec-root {root}"))
+        .unwrap_or_default();
+    Some(format!(
+        " (held by process {pid} ({}){daemon})",
+        name.trim_end()
+    ))
 }
 
-/// The inode of the socket bound to `port` that no peer is connected to.
-fn inode_of(table: &str, port: u16) -> Option<u64> {
+/// The first process of which `look` finds something, and that.
+fn process<T>(look: impl Fn(u32) -> Option<T>) -> Option<(u32, T)> {
+    let end = Instant::now() + SEARCH_MAX;
+    let entries = fs::read_dir("/proc").ok()?.flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.take_while(|_| Instant::now() < end)
+        .find_map(|pid| Some((pid, look(pid)?)))
+}
+
+/// The exec-root of a process that is another Hull daemon in this network namespace.
+fn other_daemon(pid: u32) -> Option<String> {
+    let cmdline = read(&format!("/proc/{pid}/cmdline"))?;
+    let root = daemon_of(&cmdline).filter(|_| pid != std::process::id())?;
+    let netns = fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
+    (netns == fs::read_link("/proc/thread-self/ns/net").ok()?).then(|| root.to_owned())
+}
+
+fn read(path: &str) -> Option<String> {
+    let mut text = Vec::new();
+    let file = fs::File::open(path).ok()?;
+    file.take(TABLE_MAX).read_to_end(&mut text).ok()?;
+    Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// The exec-root of the Hull daemon with this /proc/PID/cmdline, which is what tells daemons of one host apart: the port is a
+/// container's of that one. None for other programs.
+fn daemon_of(cmdline: &str) -> Option<&str> {
+    let mut words = cmdline.split('\0');
+    let program = words.next()?.rsplit('/').next()?;
+    if program != "hull" || words.next() != Some("daemon") {
+        return None;
+    }
+    while let Some(word) = words.next() {
+        match word.strip_prefix("--exec-root") {
+            Some("") => return words.next(),
+            Some(rest) if rest.starts_with('=') => return rest.get(1..),
+            _ => {}
+        }
+    }
+    Some("/run/hull")
+}
+
+/// The inode of the socket that is bound to `port`, on an address that excludes `ip`, and that no peer is connected to.
+fn inode_of(table: &str, ip: IpAddr, port: u16) -> Option<u64> {
     table.lines().skip(1).find_map(|line| {
         let mut fields = line.split_whitespace();
-        let local = fields.nth(1)?;
+        let (local, local_port) = fields.nth(1)?.rsplit_once(':')?;
         let remote = fields.next()?;
         let inode: u64 = fields.nth(6)?.parse().ok()?;
-        let local_port = u16::from_str_radix(local.rsplit(':').next()?, 16).ok()?;
-        (local_port == port && remote.ends_with(":0000") && inode != 0).then_some(inode)
+        let local_port = u16::from_str_radix(local_port, 16).ok()?;
+        let local = table_address(local)?;
+        // A socket on `::` has the port of IPv4 too, unless told otherwise.
+        let clash = overlap(&local, &ip) || local == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        (local_port == port && clash && remote.ends_with(":0000") && inode != 0).then_some(inode)
     })
+}
+
+/// An address of the kernel's tables: words of 32 bits, each in the machine's order of bytes.
+fn table_address(hex: &str) -> Option<IpAddr> {
+    let word = |at: usize| {
+        let word = u32::from_str_radix(hex.get(at..at + 8)?, 16).ok()?;
+        Some(word.to_ne_bytes())
+    };
+    match hex.len() {
+        8 => Some(Ipv4Addr::from(word(0)?).into()),
+        32 => {
+            let words = [word(0)?, word(8)?, word(16)?, word(24)?];
+            let bytes: [u8; 16] = words.concat().try_into().ok()?;
+            Some(IpAddr::from(bytes).to_canonical())
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -357,9 +435,55 @@ mod tests {
     fn the_listener_is_found_in_the_kernels_table() {
         // Port 8080 (1F90): a connection to it, then its listener.
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   0: 0100007F:1F90 0100007F:A0B2 01 00000000:00000000 00:00000000 00000000     0        0 11 1\n   1: 00000000:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 22 1\n";
-        assert_eq!(inode_of(table, 8080), Some(22));
-        assert_eq!(inode_of(table, 8081), None);
-        assert_eq!(inode_of("header\nrubbish\n 1: x y", 8080), None);
+        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        assert_eq!(inode_of(table, any, 8080), Some(22));
+        assert_eq!(inode_of(table, any, 8081), None);
+        assert_eq!(inode_of("header\nrubbish\n 1: x y", any, 8080), None);
+        // Listeners on 127.0.0.1 and on ::, with whom only some addresses clash.
+        let [four, six] = ["0100007F", "00000000000000000000000000000000"].map(|local| {
+            format!("header\n 1: {local}:1F90 0:0000 0A 00000000:00000000 00:00000000 00000000 0 0 33 1\n")
+        });
+        let ip = |text: &str| text.parse::<IpAddr>().expect("ip");
+        assert_eq!(inode_of(&four, ip("127.0.0.1"), 8080), Some(33));
+        assert_eq!(inode_of(&four, ip("127.0.0.2"), 8080), None);
+        assert_eq!(inode_of(&six, ip("127.0.0.2"), 8080), Some(33));
+    }
+
+    #[test]
+    fn addresses_of_the_kernels_tables() {
+        let written = |text: &str| {
+            let bytes = match text.parse::<IpAddr>().expect("ip") {
+                IpAddr::V4(ip) => ip.octets().to_vec(),
+                IpAddr::V6(ip) => ip.octets().to_vec(),
+            };
+            let (words, _) = bytes.as_chunks::<4>();
+            let words = words.iter().map(|word| u32::from_ne_bytes(*word));
+            words.map(|word| format!("{word:08X}")).collect::<String>()
+        };
+        for text in ["127.0.0.1", "192.0.2.7", "::1", "2001:db8::1:2"] {
+            assert_eq!(table_address(&written(text)), text.parse().ok(), "{text}");
+        }
+        assert_eq!(
+            table_address(&written("::ffff:192.0.2.7")),
+            "192.0.2.7".parse().ok()
+        );
+        for bad in ["", "0100007", "0100007é", "xxxxxxxx"] {
+            assert_eq!(table_address(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn daemons_are_known_by_their_command_line() {
+        for (cmdline, root) in [
+            ("/usr/bin/hull\0daemon\0", Some("/run/hull")),
+            ("hull\0daemon\0--debug\0--exec-root\0/x\0", Some("/x")),
+            ("hull\0daemon\0--exec-root=/x\0-H\0y\0", Some("/x")),
+            ("hull\0ps\0", None),
+            ("nginx\0daemon\0", None),
+            ("", None),
+        ] {
+            assert_eq!(daemon_of(cmdline), root, "{cmdline:?}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::go::time::ansic;
 use crate::registry::Run;
 use crate::template::{Data, Mode, Template};
 use clap::Args;
+use hull_api::build::Build;
 use hull_client::API_VERSION_MAX;
 use serde_json::{Value, json};
 
@@ -25,6 +26,7 @@ Client:
  Version:\t{{.Version}}
  API version:\t{{.ApiVersion}}{{if ne .ApiVersion .DefaultAPIVersion}} (downgraded from {{.DefaultAPIVersion}}){{end}}
  Git commit:\t{{.GitCommit}}
+ Built:\t{{.BuildTime}}
  OS/Arch:\t{{.Os}}/{{.Arch}}
  Context:\t{{.Context}}
 {{- end}}";
@@ -41,9 +43,11 @@ pub fn client_version(cli: &Cli, api: Option<&str>) -> Value {
         client["ApiVersion"] = api.into();
     }
     client["DefaultAPIVersion"] = API_VERSION_MAX.into();
-    client["GitCommit"] = crate::build().into();
+    let build = Build::get();
+    client["GitCommit"] = build.commit.into();
     client["Os"] = std::env::consts::OS.into();
     client["Arch"] = arch.into();
+    client["BuildTime"] = ansic(&build.time).into();
     client["Context"] = cli.context_name().into();
     client
 }
