@@ -19,9 +19,13 @@ use crate::error::{Result, failed};
 /// Deepest directory that is copied.
 const DEPTH_MAX: usize = 256;
 
-/// Copies the directory `path` of `root` into the directory `target` if that is empty. Nothing happens when the image has no
-/// such directory.
-pub(crate) fn fill(root: BorrowedFd<'_>, path: &str, target: &Path) -> Result<()> {
+/// Copies the directory `path` of `root` into the directory that `target` opens if that is empty. Nothing happens, and nothing is
+/// opened, when the image has no such directory.
+pub(crate) fn fill(
+    root: BorrowedFd<'_>,
+    path: &str,
+    target: impl FnOnce() -> Result<OwnedFd>,
+) -> Result<()> {
     let operation = || format!("fill the volume at {path}");
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let source = match hull_sys::path::open_in_root(root, Path::new(path), flags, Mode::empty()) {
@@ -29,8 +33,7 @@ pub(crate) fn fill(root: BorrowedFd<'_>, path: &str, target: &Path) -> Result<()
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
         Err(errno) => return Err(failed(operation())(errno)),
     };
-    let target = rustix::fs::open(target, flags | OFlags::CLOEXEC, Mode::empty())
-        .map_err(failed(operation()))?;
+    let target = target()?;
     if !is_empty(target.as_fd()).map_err(failed(operation()))? {
         return Ok(());
     }
@@ -240,7 +243,8 @@ mod tests {
         // The path itself goes over an absolute link, which stays inside.
         symlink("/srv/data", image.path().join("data")).unwrap();
         let root = hull_sys::path::open_dir(image.path()).unwrap();
-        fill(root.as_fd(), "/data", volume.path()).unwrap();
+        let open = || Ok(std::fs::File::open(volume.path()).unwrap().into());
+        fill(root.as_fd(), "/data", open).unwrap();
         let file = std::fs::metadata(volume.path().join("file")).unwrap();
         assert_eq!(
             (file.uid(), file.gid(), file.mode() & 0o7777),
@@ -257,11 +261,11 @@ mod tests {
             Path::new("/etc/passwd")
         );
         std::fs::remove_file(volume.path().join("file")).unwrap();
-        fill(root.as_fd(), "/data", volume.path()).unwrap();
+        fill(root.as_fd(), "/data", open).unwrap();
         assert!(
             !volume.path().join("file").exists(),
             "a volume with files in it is left alone"
         );
-        fill(root.as_fd(), "/no/such", volume.path()).unwrap();
+        fill(root.as_fd(), "/no/such", open).unwrap();
     }
 }

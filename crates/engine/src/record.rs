@@ -153,6 +153,14 @@ pub(crate) struct ContainerRecord {
 }
 
 impl ContainerRecord {
+    /// Names of the volumes that are mounted in it.
+    pub(crate) fn volumes(&self) -> impl Iterator<Item = &str> {
+        self.mounts
+            .iter()
+            .filter(|mount| mount.kind == MountKind::Volume)
+            .map(|mount| mount.name.as_str())
+    }
+
     pub(crate) fn encode(&self) -> Result<String> {
         serde_json::to_string(self)
             .map_err(|cause| Error::failed("encode the container's record", cause))

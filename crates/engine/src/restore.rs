@@ -413,7 +413,7 @@ fn sweep(world: &World, unreadable: &BTreeSet<String>) -> Result<()> {
                 .map_err(failed(format!("remove the snapshot {}", info.key)))?;
         }
     }
-    world.volumes.sweep()
+    world.volumes.restore(&live)
 }
 
 /// A folder of a shim that nobody needs: the shim, if it still runs, gives its container up.

@@ -102,12 +102,18 @@ fn place(world: &World, view: &View, path: &str, writable: bool) -> Result<Place
                 "mounted volume is marked read-only",
             ));
         }
-        let source = world
-            .volumes
-            .source(&mount.name, &mount.source, &mount.subpath)?;
-        if source.is_dir() {
-            let root = hull_sys::path::open_dir(&source)
-                .map_err(failed(format!("open {}", source.display())))?;
+        let opened = world.volumes.with_mounted(&mount.name, || {
+            let source = world
+                .volumes
+                .source(&mount.name, &mount.source, &mount.subpath)?;
+            if !source.is_dir() {
+                return Ok(None);
+            }
+            hull_sys::path::open_dir(&source)
+                .map(Some)
+                .map_err(failed(format!("open {}", source.display())))
+        })?;
+        if let Some(root) = opened {
             return Ok(Place {
                 root,
                 path: relative(rest),

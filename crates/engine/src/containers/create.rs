@@ -796,11 +796,9 @@ fn volume(
                     .mounts(id)
                     .map_err(failed("mount the container's file system"))?;
                 let root = rootfs::open_read_only(&mounts)?;
-                copyup::fill(
-                    root.as_fd(),
-                    &record.destination,
-                    std::path::Path::new(&record.source),
-                )?;
+                copyup::fill(root.as_fd(), &record.destination, || {
+                    world.volumes.open_top(&record.name, &record.source)
+                })?;
             }
         }
     }

@@ -157,26 +157,28 @@ impl Task {
         }
     }
 
-    /// The rest, off the critical path: namespace, leases, the shim's folder.
+    /// The rest, off the critical path: namespace, leases, mounted volumes, the shim's folder.
     fn tear_down(&mut self, attachments: Arc<Vec<Attachment>>) {
         let own_network = self.record.network_mode().is_private();
         let world = self.world.clone();
-        let id = self.record.id.clone();
+        let record = self.record.clone();
         self.teardown = Some(tokio::spawn(async move {
             let done = blocking(&world, move |world| {
+                let id = &record.id;
                 world.options.failpoints.pass("exit.network")?;
                 let taken = if own_network {
-                    world.plane.take_down(&id)
+                    world.plane.take_down(id)
                 } else {
                     Ok(())
                 };
                 let forgotten = if attachments.is_empty() {
                     Ok(())
                 } else {
-                    world.plane.forget(&id)
+                    world.plane.forget(id)
                 };
-                let removed = world.launcher.remove_dir(&id);
-                taken.and(forgotten).and(removed)
+                let released = world.volumes.release(record.volumes(), id);
+                let removed = world.launcher.remove_dir(id);
+                taken.and(forgotten).and(released).and(removed)
             })
             .await;
             if let Err(error) = done {

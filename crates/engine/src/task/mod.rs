@@ -16,6 +16,8 @@ mod propagation;
 mod remove;
 mod start;
 
+pub(crate) use propagation::unescape;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

@@ -554,6 +554,7 @@ fn extra_mount(
             super::propagation::check(&mount.source, &mount.propagation)?;
         }
         MountKind::Volume => {
+            world.volumes.acquire(&mount.name, &record.id)?;
             resolved.source = world
                 .volumes
                 .source(&mount.name, &mount.source, &mount.subpath)?

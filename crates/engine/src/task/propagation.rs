@@ -62,8 +62,8 @@ fn place_of(table: &str, path: &Path) -> Option<Place> {
     best
 }
 
-/// `\040` and its like are octal.
-fn unescape(field: &str) -> String {
+/// A field of proc(5)'s mountinfo: `\040` and its like are octal.
+pub(crate) fn unescape(field: &str) -> String {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field.as_bytes();
     while let [first, tail @ ..] = rest {

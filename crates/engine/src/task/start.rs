@@ -105,8 +105,17 @@ impl Task {
 
         let (record, for_bundle) = (self.record.clone(), attachments.clone());
         {
-            let (world, id) = (world.clone(), id.clone());
-            undo.push("the bundle", async move { world.launcher.remove_dir(&id) });
+            let (world, record) = (world.clone(), record.clone());
+            undo.push("the bundle", async move {
+                blocking(&world, move |world| {
+                    let removed = world.launcher.remove_dir(&record.id);
+                    world
+                        .volumes
+                        .release(record.volumes(), &record.id)
+                        .and(removed)
+                })
+                .await
+            });
         }
         let Bundle { upstreams } = blocking(&world, move |world| {
             prepare::bundle(world, &record, &for_bundle, joined)

@@ -278,3 +278,116 @@ fn a_folder_of_an_image_is_mounted() {
         refused.stderr
     );
 }
+
+/// What the daemon's mount table says of a volume: it has a table of its own, as it runs in a network namespace.
+fn mounted(engine: &Engine, volume: &str) -> usize {
+    let pid = std::fs::read_to_string(engine.root().join("pid")).expect("the daemon's pid");
+    let table = std::fs::read_to_string(format!("/proc/{}/mountinfo", pid.trim()))
+        .expect("the daemon's mounts");
+    let point = format!("/volumes/{volume}/_data ");
+    table.lines().filter(|line| line.contains(&point)).count()
+}
+
+#[test]
+fn a_volumes_own_file_system_is_mounted_while_it_is_used() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let tmpfs = [
+        "volume",
+        "create",
+        "-o",
+        "type=tmpfs",
+        "-o",
+        "device=tmpfs",
+        "-o",
+        "o=size=3m,uid=7",
+    ];
+    engine.ok(&[&tmpfs[..], &["mem"]].concat());
+    assert_eq!(mounted(&engine, "mem"), 0);
+    for name in ["first", "second"] {
+        engine.ok(&[
+            "run", "-d", "--name", name, "-v", "mem:/m", BUSYBOX, "sleep", "1000",
+        ]);
+    }
+    let seen = "df -k /m | tail -1; stat -c %u /m; echo x > /m/shared";
+    let seen = engine.ok(&["exec", "first", "sh", "-c", seen]);
+    assert!(seen.contains(" 3072 ") && seen.ends_with('7'), "{seen}");
+    engine.ok(&["rm", "-f", "first"]);
+    assert_eq!(engine.ok(&["exec", "second", "cat", "/m/shared"]), "x");
+    assert_eq!(mounted(&engine, "mem"), 1);
+    engine.fails(&["volume", "rm", "mem"], 1, "volume is in use");
+    engine.ok(&["rm", "-f", "second"]);
+    assert_eq!(mounted(&engine, "mem"), 0);
+    engine.ok(&["volume", "rm", "mem"]);
+
+    let host = folder(&engine, "bound");
+    std::fs::write(host.join("file"), "from host").expect("write");
+    let device = format!("device={}", host.display());
+    let bind = [
+        "volume",
+        "create",
+        "-o",
+        "type=none",
+        "-o",
+        "o=bind,ro",
+        "-o",
+    ];
+    engine.ok(&[&bind[..], &[&device, "bound"]].concat());
+    let read = "cat /b/file; ! touch /b/x 2>/dev/null && echo ' refused'";
+    let read = engine.ok(&["run", "--rm", "-v", "bound:/b", BUSYBOX, "sh", "-c", read]);
+    assert_eq!(read, "from host refused");
+    engine.ok(&["create", "--name", "still", "-v", "bound:/b", BUSYBOX]);
+    let copy = folder(&engine, "copy");
+    let copy = copy.display().to_string();
+    engine.ok(&["cp", "still:/b/file", &copy]);
+    let copied = std::fs::read_to_string(format!("{copy}/file")).expect("the copy");
+    assert_eq!(copied, "from host");
+    engine.ok(&["rm", "still"]);
+    assert_eq!(mounted(&engine, "bound"), 0);
+    engine.ok(&["volume", "rm", "bound"]);
+    assert!(host.join("file").exists(), "what was bound is left alone");
+}
+
+#[test]
+fn a_volume_that_cannot_be_mounted_is_refused() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    for (options, said) in [
+        (&["-o", "bogus=x"][..], "invalid option: \"bogus\""),
+        (&["-o", "type=tmpfs"], "missing required option: \"device\""),
+        (
+            &["-o", "size=1g"],
+            "quota size requested but no quota support",
+        ),
+    ] {
+        let create = [&["volume", "create"], options, &["bad"]].concat();
+        engine.fails(&create, 1, &format!("create bad: {said}"));
+    }
+    let absent = [
+        "volume",
+        "create",
+        "-o",
+        "type=none",
+        "-o",
+        "o=bind",
+        "-o",
+        "device=/no/such",
+        "absent",
+    ];
+    engine.ok(&absent);
+    let run = ["run", "--name", "user", "-v", "absent:/m", BUSYBOX, "true"];
+    let refused = engine.run(&run);
+    // The command line takes the words "no such file or directory" for a program that is not there.
+    assert_eq!(refused.status.code(), Some(127), "{}", refused.stderr);
+    for part in [
+        "error while mounting volume '",
+        "/volumes/absent/_data': failed to mount local volume: mount /no/such:",
+        "/volumes/absent/_data, flags: 0x1000: no such file or directory",
+    ] {
+        assert!(refused.stderr.contains(part), "{}", refused.stderr);
+    }
+    engine.ok(&["rm", "user"]);
+    engine.ok(&["volume", "rm", "absent"]);
+}

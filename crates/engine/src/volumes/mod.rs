@@ -1,7 +1,10 @@
-//! The volumes service, and the directories of the `local` driver.
+//! The volumes service, and the directories and file systems of the `local` driver.
+
+mod mounts;
+mod options;
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,10 +23,11 @@ use crate::world::{World, blocking};
 /// Label of volumes that were made without a name.
 const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
 
-/// The `local` driver: `<root>/<name>/_data`, or a directory of the host by `o=bind`.
+/// The `local` driver: `<root>/<name>/_data`, and what its options say is mounted there while somebody uses it.
 pub(crate) struct VolumeStore {
     db: Db,
     root: PathBuf,
+    mounts: mounts::Mounts,
     /// Owner and group of new volumes: the containers' root.
     owner: (u32, u32),
 }
@@ -32,7 +36,16 @@ impl VolumeStore {
     pub(crate) fn open(db: Db, data_root: &Path, owner: (u32, u32)) -> Result<VolumeStore> {
         let root = data_root.join("volumes");
         std::fs::create_dir_all(&root).map_err(failed(format!("make {}", root.display())))?;
-        Ok(VolumeStore { db, root, owner })
+        // As the kernel's table of mounts names it.
+        let root = root
+            .canonicalize()
+            .map_err(failed(format!("resolve {}", root.display())))?;
+        Ok(VolumeStore {
+            db,
+            root,
+            mounts: mounts::Mounts::default(),
+            owner,
+        })
     }
 
     /// Makes a volume, or returns the one of that name. `true`: it is new. Without a name: an anonymous one.
@@ -74,7 +87,9 @@ impl VolumeStore {
                 "error looking up volume plugin {driver}: plugin \"{driver}\" not found"
             )));
         }
-        let mountpoint = self.mountpoint(&name, &request.driver_opts)?;
+        options::check(&request.driver_opts)
+            .map_err(|error| error.context(format!("create {name}")))?;
+        let mountpoint = self.mountpoint(&name);
         let mut labels = request.labels.clone();
         if anonymous {
             labels.insert(ANONYMOUS_LABEL.to_owned(), String::new());
@@ -82,9 +97,7 @@ impl VolumeStore {
         // Files before the row.
         std::fs::create_dir_all(&mountpoint)
             .map_err(failed(format!("make {}", mountpoint.display())))?;
-        if request.driver_opts.is_empty() {
-            crate::files::give(&mountpoint, self.owner)?;
-        }
+        crate::files::give(&mountpoint, self.owner)?;
         failpoints.pass("volume.create.dir")?;
         let volume = rows::Volume {
             name: name.clone(),
@@ -111,32 +124,8 @@ impl VolumeStore {
         }
     }
 
-    /// `--opt type=none --opt o=bind --opt device=/dir`; other file systems are not mounted by this driver.
-    fn mountpoint(&self, name: &str, options: &BTreeMap<String, String>) -> Result<PathBuf> {
-        if let Some(key) = options
-            .keys()
-            .find(|key| !["type", "o", "device"].contains(&key.as_str()))
-        {
-            return Err(Error::invalid(format!(
-                "create {name}: invalid option: {key:?}"
-            )));
-        }
-        if options.is_empty() {
-            return Ok(self.root.join(name).join("_data"));
-        }
-        let option = |key: &str| options.get(key).map_or("", String::as_str);
-        let is_bind = option("o")
-            .split(',')
-            .any(|word| word == "bind" || word == "rbind");
-        match (is_bind, option("device")) {
-            (_, "") => Err(Error::invalid(format!(
-                "create {name}: missing required option: \"device\""
-            ))),
-            (true, device) if Path::new(device).is_absolute() => Ok(PathBuf::from(device)),
-            _ => Err(Error::missing(
-                "volumes of the local driver with a file system of their own (`type` other than a bind)",
-            )),
-        }
+    fn mountpoint(&self, name: &str) -> PathBuf {
+        self.root.join(name).join("_data")
     }
 
     /// The directory to mount, below the volume where a path is given; never outside of it.
@@ -162,10 +151,88 @@ impl VolumeStore {
         Ok(root.join(subpath))
     }
 
-    /// Removes a volume's directory, after its row. What the volume only points to is left alone.
+    /// Mounts a volume for `user`, if it is one that is mounted. [`VolumeStore::release`] is the other end.
+    pub(crate) fn acquire(&self, name: &str, user: &str) -> Result<()> {
+        let target = self.mountpoint(name);
+        let Some(volume) = self.db.read(|tx| rows::find(tx, name))? else {
+            return Ok(());
+        };
+        if Path::new(&volume.mountpoint) != target {
+            // A bind of an older Hull: its directory of the host is used itself.
+            return Ok(());
+        }
+        let options = serde_json::from_str(&volume.options)
+            .map_err(failed(format!("read the options of volume {name}")))?;
+        self.mounts.acquire(name, &options, &target, user)
+    }
+
+    /// The use of the volumes by `user` is over; all are tried, and the first failure is returned.
+    pub(crate) fn release<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a str>,
+        user: &str,
+    ) -> Result<()> {
+        let mut done = Ok(());
+        for name in names {
+            done = done.and(self.mounts.release(name, &self.mountpoint(name), user));
+        }
+        done
+    }
+
+    /// Does something while a volume is mounted. What is opened meanwhile stays usable: the unmount is a lazy one.
+    pub(crate) fn with_mounted<T>(
+        &self,
+        name: &str,
+        body: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let user = new_id();
+        self.acquire(name, &user)?;
+        let done = body();
+        self.release([name], &user)?;
+        done
+    }
+
+    /// The top directory of a volume, to fill it.
+    pub(crate) fn open_top(&self, name: &str, mountpoint: &str) -> Result<OwnedFd> {
+        self.with_mounted(name, || {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            rustix::fs::open(mountpoint, flags, Mode::empty())
+                .map_err(failed(format!("open {mountpoint}")))
+        })
+    }
+
+    /// After a start of the daemon: `running` are the containers that run, or may. What only others use is unmounted, and directories
+    /// without a row are removed.
+    pub(crate) fn restore(&self, running: &std::collections::BTreeSet<&str>) -> Result<()> {
+        let (volumes, users) = self
+            .db
+            .read(|tx| Ok((rows::list(tx)?, rows::all_users(tx)?)))?;
+        for (volume, container) in &users {
+            if running.contains(container.as_str()) {
+                self.mounts.adopt(volume, container);
+            }
+        }
+        for volume in volumes.iter().filter(|volume| volume.options != "{}") {
+            let target = self.mountpoint(&volume.name);
+            if let Err(error) = self.mounts.clear(&volume.name, &target) {
+                tracing::error!(volume = %volume.name, %error, "a volume that nobody uses stays mounted");
+            }
+        }
+        self.sweep()
+    }
+
+    /// Removes a volume's directory, after its row. What was mounted there is left alone.
     pub(crate) fn remove_files(&self, name: &str) -> Result<()> {
         volume_name(name)?;
         let dir = self.root.join(name);
+        let target = self.mountpoint(name);
+        self.mounts.clear(name, &target)?;
+        if mounts::is_mounted(&target)? {
+            return Err(Error::conflict(format!(
+                "remove {name}: volume is still mounted at {}",
+                target.display()
+            )));
+        }
         match std::fs::remove_dir_all(&dir) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(failed(format!("remove {}", dir.display()))(error))
@@ -175,7 +242,7 @@ impl VolumeStore {
     }
 
     /// Directories without a row, as a crash leaves them.
-    pub(crate) fn sweep(&self) -> Result<()> {
+    fn sweep(&self) -> Result<()> {
         let known: std::collections::BTreeSet<String> = self
             .db
             .read(rows::list)?
