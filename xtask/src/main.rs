@@ -5,6 +5,7 @@ mod apt;
 mod bench;
 mod demo;
 mod shell;
+mod soak;
 mod suite;
 mod tidy;
 
@@ -26,6 +27,8 @@ enum Task {
     Test(suite::Args),
     /// Measure Hull beside docker.io and podman, or its runtime beside runc and crun, and the kernel floor.
     Bench(bench::Args),
+    /// Load a daemon with eight clients at random while it is killed again and again; nothing may leak.
+    Soak(soak::Args),
     /// Check the rules of the house: floors, unsafe, file heads and sizes, links.
     Tidy,
 }
@@ -35,6 +38,7 @@ fn main() -> anyhow::Result<()> {
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => suite::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Soak(args) => soak::run(&args),
         Task::Tidy => tidy::run(),
     }
 }

@@ -82,6 +82,11 @@ impl Error {
         Error::internal(format!("{operation}: {}", chain(&cause)))
     }
 
+    /// Whether the object's state alone speaks against it: it is gone, or somebody has come to use it.
+    pub(crate) fn is_of_state(&self) -> bool {
+        matches!(self.kind, Kind::NotFound | Kind::Conflict | Kind::Forbidden)
+    }
+
     /// The same kind with a sentence before the message.
     pub fn context(mut self, before: impl std::fmt::Display) -> Error {
         self.message = format!("{before}: {}", self.message);

@@ -222,7 +222,14 @@ fn make(
     let rootfs = world
         .snapshots
         .prepare(&id, parent.as_deref())
-        .map_err(failed("make the container's file system"))?;
+        .map_err(|error| {
+            match &parent {
+                Some(key) if world.snapshots.stat(key).is_err() => {
+                    Error::not_found(format!("No such image: {}", record.config.image))
+                }
+                _ => Error::failed("make the container's file system", error),
+            }
+        })?;
     crate::rootfs::mark(&rootfs, world.options.userns_remap.root())?;
     limit_size(world, &id, &record.host.storage_opt)?;
     world.options.failpoints.pass("create.snapshot")?;
@@ -301,6 +308,10 @@ fn insert(world: &World, record: &mut ContainerRecord, name: Option<String>) -> 
                 .iter()
                 .filter(|mount| mount.kind == MountKind::Volume)
             {
+                if volume_rows::find(tx, &mount.name)?.is_none() {
+                    let text = format!("volume {} was removed meanwhile", mount.name);
+                    return Err(Error::conflict(text));
+                }
                 volume_rows::add_user(tx, &mount.name, &record.id)?;
             }
             world.options.failpoints.pass("create.row")

@@ -32,7 +32,7 @@ pub(super) async fn inspect(
         let data = world
             .snapshots
             .inspect_data(&id)
-            .map_err(failed("read the container's file system"))?;
+            .map_err(unread(&id, "read the container's file system"))?;
         let sizes = if size { Some(sizes(world, &id)?) } else { None };
         Ok((data, sizes))
     })
@@ -133,18 +133,28 @@ fn config(record: &ContainerRecord) -> hull_api::container::ContainerConfig {
     config
 }
 
+/// An error of a container's file system: one without any was removed since it was looked up.
+fn unread<'a>(id: &'a str, what: &'a str) -> impl FnOnce(hull_store::Error) -> Error + 'a {
+    move |error| match error {
+        hull_store::Error::SnapshotNotFound(_) => {
+            Error::not_found(format!("No such container: {id}"))
+        }
+        error => Error::failed(what, error),
+    }
+}
+
 /// Bytes of the container's own files, and with the image's.
 fn sizes(world: &World, id: &str) -> Result<(i64, i64)> {
     let own = world
         .snapshots
         .usage(id)
-        .map_err(failed("measure the container's files"))?
+        .map_err(unread(id, "measure the container's files"))?
         .bytes;
     let mut all = own;
     let mut parent = world
         .snapshots
         .stat(id)
-        .map_err(failed("read the container's file system"))?
+        .map_err(unread(id, "read the container's file system"))?
         .parent;
     while let Some(key) = parent {
         all += world
@@ -352,10 +362,16 @@ pub(super) async fn list(
     }
     if options.size {
         summaries = blocking(world, move |world| {
-            for summary in &mut summaries {
-                (summary.size_rw, summary.size_root_fs) = sizes(world, &summary.id)?;
+            let mut measured = Vec::with_capacity(summaries.len());
+            for mut summary in summaries {
+                match sizes(world, &summary.id) {
+                    Ok(sizes) => (summary.size_rw, summary.size_root_fs) = sizes,
+                    Err(error) if error.kind == crate::Kind::NotFound => continue,
+                    Err(error) => return Err(error),
+                }
+                measured.push(summary);
             }
-            Ok(summaries)
+            Ok(measured)
         })
         .await?;
     }

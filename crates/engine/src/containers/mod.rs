@@ -509,6 +509,9 @@ impl Containers {
                     report.space_reclaimed += size;
                     report.containers_deleted.push(record.id.clone());
                 }
+                Err(error) if error.is_of_state() => {
+                    tracing::debug!(container = %record.id, %error, "not pruned");
+                }
                 Err(error) => tracing::warn!(container = %record.id, %error, "prune"),
             }
         }

@@ -184,6 +184,9 @@ impl Networks {
                     self.emit("destroy", &record);
                     report.networks_deleted.push(record.network.name);
                 }
+                Err(error) if error.is_of_state() => {
+                    tracing::debug!(network = %record.network.name, %error, "not pruned");
+                }
                 Err(error) => tracing::warn!(network = %record.network.name, %error, "prune"),
             }
         }

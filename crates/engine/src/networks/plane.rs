@@ -428,6 +428,15 @@ fn choose_addresses(
 }
 
 /// Writes the rows.
+/// Writes what connecting has added: the interface's name, without which a later daemon could not disconnect it.
+pub(crate) fn record_connected(tx: &Tx, attachments: &[Attachment]) -> Result<()> {
+    for Attachment { endpoint, .. } in attachments {
+        let text = serde_json::to_string(endpoint).map_err(failed("encode an endpoint"))?;
+        rows::set_endpoint_record(tx, &endpoint.id, &text)?;
+    }
+    Ok(())
+}
+
 fn record_endpoint(tx: &Tx, attachment: &Attachment) -> Result<()> {
     let Attachment { network, endpoint } = attachment;
     let row = rows::Endpoint {
@@ -436,6 +445,13 @@ fn record_endpoint(tx: &Tx, attachment: &Attachment) -> Result<()> {
         container_id: endpoint.container_id.clone(),
         record: serde_json::to_string(endpoint).map_err(failed("encode an endpoint"))?,
     };
+    // Somebody may have removed the network since it was looked up.
+    if rows::get(tx, &row.network_id).is_err() {
+        return Err(Error::not_found(format!(
+            "network {} not found",
+            network.network.name
+        )));
+    }
     rows::insert_endpoint(tx, &row)?;
     let addresses = endpoint.ipv4.map(|net| IpAddr::V4(net.addr())).into_iter();
     for address in addresses.chain(endpoint.ipv6.map(|net| IpAddr::V6(net.addr()))) {

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use hull_shim::protocol::Do;
+use hull_shim::protocol::{Do, Done, Status};
 use tokio::time::Instant;
 
 use super::{Reply, Stopping, Task, not_modified};
 use crate::admit::{Admitted, Request};
 use crate::error::{Error, Result};
 use crate::phase::Phase;
+use crate::shim::CallError;
 use crate::signal;
 
 /// Docker's time between the stop signal and SIGKILL.
@@ -169,10 +170,8 @@ impl Task {
             })
             .await;
         if let Err(error) = sent {
-            let _ = reply.send(Err(Error::failed(
-                format!("signal container {}", self.record.id),
-                error,
-            )));
+            let what = format!("signal container {}", self.record.id);
+            let _ = reply.send(Err(self.undone(what, error).await));
             return;
         }
         self.emit("kill", &[("signal", signal.to_string())]);
@@ -226,8 +225,29 @@ impl Task {
                 self.record.id
             )));
         };
-        shim.client.command(action).await.map_err(|error| {
-            Error::failed(format!("cannot {word} container {}", self.record.id), error)
-        })
+        match shim.client.command(action).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let what = format!("cannot {word} container {}", self.record.id);
+                Err(self.undone(what, error).await)
+            }
+        }
+    }
+
+    /// What a shim did not do. One that is gone, or whose container is, has told its end, of which this task will hear next.
+    async fn undone(&self, what: String, error: CallError) -> Error {
+        let gone = match &self.shim {
+            Some(shim) => match shim.client.call(Do::State {}).await {
+                Ok(Done::State(state)) => state.status == Status::Exited,
+                Ok(_) => false,
+                Err(error) => error == CallError::Gone,
+            },
+            None => true,
+        };
+        if gone {
+            Error::conflict(format!("container {} is not running", self.record.id))
+        } else {
+            Error::failed(what, error)
+        }
     }
 }

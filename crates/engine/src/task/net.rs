@@ -126,6 +126,9 @@ impl Task {
                 prepare::start_dns(world, &record)?;
             }
             world.plane.connect(&id, &mut attachment)?;
+            world
+                .db
+                .try_write(|tx| plane::record_connected(tx, std::slice::from_ref(&attachment)))?;
             world.options.failpoints.pass("network.connect.applied")?;
             Ok(attachment)
         })

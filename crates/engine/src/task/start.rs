@@ -200,7 +200,10 @@ impl Task {
             ..self.state.clone()
         };
         let encoded = self.encoded_state(&state)?;
-        world.db.write(|tx| rows::set_phase(tx, &id, &encoded))?;
+        world.db.try_write(|tx| {
+            crate::networks::plane::record_connected(tx, &attachments)?;
+            Ok::<_, Error>(rows::set_phase(tx, &id, &encoded)?)
+        })?;
         world.options.failpoints.pass("start.running")?;
         Ok(Started {
             attachments,

@@ -456,6 +456,9 @@ impl Volumes {
                         .map_or(0, |usage| u64::try_from(usage.size).unwrap_or(0));
                     report.volumes_deleted.push(volume.name);
                 }
+                Err(error) if error.is_of_state() => {
+                    tracing::debug!(volume = %volume.name, %error, "not pruned");
+                }
                 Err(error) => tracing::warn!(volume = %volume.name, %error, "prune"),
             }
         }

@@ -11,6 +11,7 @@ pub const CASES: &[Case] = &[
     case!(published_port),
     case!(user_defined_network),
     case!(other_modes),
+    case!(disconnect_after_a_restart_of_the_daemon),
 ];
 
 fn get(address: &str) -> std::io::Result<String> {
@@ -197,5 +198,45 @@ async fn other_modes() {
     assert_eq!(code, 0);
     assert!(log.contains(&address), "{log}");
     fixture.remove(&first).await;
+    fixture.finish().await;
+}
+
+/// A later daemon knows which interface belongs to which network.
+async fn disconnect_after_a_restart_of_the_daemon() {
+    let mut fixture = Fixture::new().await;
+    let request = NetworkCreateRequest {
+        name: "second".into(),
+        ..NetworkCreateRequest::default()
+    };
+    fixture.engine.networks.create(request).await.unwrap();
+    let id = fixture.run("both", Fixture::sh("exec sleep 1000")).await;
+    let pid = fixture.pid(&id).await;
+    let request = NetworkConnectRequest {
+        container: id.clone(),
+        endpoint_config: None,
+    };
+    fixture
+        .engine
+        .networks
+        .connect("second", request)
+        .await
+        .unwrap();
+    let links = || std::fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap();
+    assert!(links().contains("eth0:") && links().contains("eth1:"));
+    fixture = fixture.reopen().await;
+    for (network, link) in [("second", "eth1:"), ("bridge", "eth0:")] {
+        let request = NetworkDisconnectRequest {
+            container: id.clone(),
+            force: false,
+        };
+        fixture
+            .engine
+            .networks
+            .disconnect(network, request)
+            .await
+            .unwrap();
+        assert!(!links().contains(link), "{}", links());
+    }
+    fixture.remove(&id).await;
     fixture.finish().await;
 }

@@ -208,6 +208,11 @@ impl Engine {
         assert!(came, "no {said:?} in the log:\n{}", self.daemon_log());
     }
 
+    /// The process that runs the daemon, while it runs.
+    pub fn daemon_pid(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Child::id)
+    }
+
     /// What the daemon has written.
     pub fn daemon_log(&self) -> String {
         std::fs::read_to_string(self.root.join("daemon.log")).unwrap_or_default()

@@ -27,6 +27,7 @@ mod reload;
 mod restore;
 mod robustness;
 mod security;
+mod soak;
 mod surroundings;
 mod userns;
 mod volumes;

@@ -7,11 +7,12 @@ use crate::engine::Engine;
 
 /// An engine in the host's network namespace would reach the registry on loopback; ours has a loopback of its own, so the registry's
 /// traffic is carried between the two by socat.
-fn bridge(engine: &Engine, registry: &Registry) -> Carrier {
+pub(crate) fn bridge(engine: &Engine, registry: &Registry) -> Carrier {
     Carrier::new(engine, registry.port())
 }
 
-struct Carrier {
+/// Carries a registry's connections into an engine's network namespace while it lives.
+pub(crate) struct Carrier {
     inside: std::process::Child,
     outside: std::process::Child,
 }
