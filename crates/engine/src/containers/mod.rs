@@ -7,6 +7,7 @@ mod create;
 mod discard;
 mod inspect;
 pub(crate) mod logs;
+mod merge;
 mod mounts;
 mod observe;
 pub(crate) mod validate;
