@@ -93,13 +93,6 @@ const CASES: &[(&str, &str)] = &[
         grep 'expected cgroupsPath to be of format .*slice:prefix:name' /tmp/error
         gone"#,
     ),
-    (
-        "without-bus",
-        r#"systemctl stop dbus.socket dbus.service
-        up
-        systemctl is-active $unit
-        down"#,
-    ),
 ];
 
 /// What only the unified hierarchy has as files and properties.
