@@ -5,6 +5,7 @@
 //! the daemon is told; cgroup and runtime state are removed; attached clients get what is left; the shim ends.
 
 mod checkpoint;
+mod output;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{WaitOptions, WaitStatus};
 
 use crate::log::Log;
-use crate::logfile::Stream;
+
 use crate::protocol::{
     Attach, Decoder, Do, Done, Event, ExecCreate, Exit, Failure, FromShim, Hello, LogConfig,
     Request, State, Status, encode,
@@ -35,9 +36,6 @@ const CLIENTS_MAX: usize = 1024;
 /// Read at once from a pipe or socket, in bytes: more than a pipe holds. From this size on the allocator maps the buffer by itself, and what
 /// was never read into costs no memory.
 const BUFFER_BYTES: usize = 128 << 10;
-/// Read at most from each output of a process that has ended, in bytes: as much as a pipe can hold (`fs.pipe-max-size`, pipe(7)),
-/// so all that the process itself had written.
-const DRAIN_BYTES_MAX: usize = 1 << 20;
 
 /// One container's monitor.
 pub struct Monitor {
@@ -271,16 +269,6 @@ impl Monitor {
             .collect())
     }
 
-    /// Output waits while an attached client or the log is behind, until the process has ended.
-    fn may_read_output(&self, exec: Option<&str>, process: &Process) -> bool {
-        let log_behind = exec.is_none() && self.log.behind().is_some();
-        process.ended.is_some()
-            || !log_behind
-                && !self.clients.iter().any(|client| {
-                    client.is_attached_to(exec) && client.peer.backlog() > CLIENT_BUFFER_BYTES_MAX
-                })
-    }
-
     fn may_read_client(&self, client: &Client) -> bool {
         if client.peer.read_ended || client.peer.closing {
             return false;
@@ -318,95 +306,6 @@ impl Monitor {
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(e) => eprintln!("shim: accept: {e}"),
-        }
-    }
-
-    // --- output -------------------------------------------------------------------------------------------
-
-    fn output_ready(&mut self, exec: Option<&str>, index: usize) {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        if let Some(process) = self.process(exec)
-            && index < process.streams.outputs.len()
-        {
-            let (stream, reading) = process.streams.read(index, &mut buffer);
-            match reading {
-                Reading::Bytes(count) => self.output(exec, stream, &buffer[..count]),
-                Reading::Ended => self.output_ended(exec, stream),
-                Reading::Nothing => {}
-            }
-        }
-        self.buffer = buffer;
-    }
-
-    fn output(&mut self, exec: Option<&str>, stream: Stream, bytes: &[u8]) {
-        if exec.is_none() {
-            self.log.write(stream, bytes);
-        }
-        let terminal = self.process(exec).is_some_and(|process| process.terminal);
-        let head = stream.frame_head(bytes.len());
-        for client in &mut self.clients {
-            let Role::Attached { attach, .. } = &client.role else {
-                continue;
-            };
-            let wanted = match stream {
-                Stream::Stdout => attach.stdout,
-                Stream::Stderr => attach.stderr,
-            };
-            if attach.exec.as_deref() != exec || !wanted || client.peer.closing {
-                continue;
-            }
-            if terminal {
-                client.peer.send(&[bytes]);
-            } else {
-                client.peer.send(&[&head, bytes]);
-            }
-        }
-    }
-
-    fn output_ended(&mut self, exec: Option<&str>, stream: Stream) {
-        if exec.is_none() {
-            self.log.end(stream);
-        }
-    }
-
-    /// Everything a process has written, once it has ended. A pipe that another process still holds open ends here,
-    /// however fast that one writes.
-    fn drain(&mut self, exec: Option<&str>) {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let mut left = DRAIN_BYTES_MAX;
-        while let Some(process) = self.process(exec)
-            && let Some(last) = process.streams.outputs.len().checked_sub(1)
-        {
-            let (stream, reading) = match left {
-                0 => (process.streams.outputs[last].stream, Reading::Nothing),
-                _ => process.streams.read(last, &mut buffer),
-            };
-            if !matches!(reading, Reading::Bytes(_)) {
-                left = DRAIN_BYTES_MAX;
-            }
-            match reading {
-                Reading::Bytes(count) => {
-                    left = left.saturating_sub(count);
-                    self.output(exec, stream, &buffer[..count]);
-                }
-                Reading::Ended => self.output_ended(exec, stream),
-                Reading::Nothing => {
-                    self.output_ended(exec, stream);
-                    if let Some(process) = self.process(exec) {
-                        process.streams.outputs.remove(last);
-                    }
-                }
-            }
-        }
-        self.buffer = buffer;
-        if let Some(process) = self.process(exec) {
-            process.streams.input = None;
-            process.streams.console = None;
-        }
-        for client in &mut self.clients {
-            if client.is_attached_to(exec) {
-                client.peer.closing = true;
-            }
         }
     }
 
@@ -667,19 +566,27 @@ impl Monitor {
 
     fn create(&mut self) -> Result<Done, Failure> {
         self.need(&[Status::New], "create")?;
-        match Log::open(&self.log_config) {
-            Ok(log) => self.log = log,
-            Err(e) => {
-                self.give_up();
-                return Err(e.into());
-            }
-        }
+        self.open_log()?;
         match self.task.create() {
             Ok((pid, streams)) => {
                 self.main.pid = Some(pid);
                 self.main.streams = streams;
                 self.status = Status::Created;
                 Ok(Done::Created { pid })
+            }
+            Err(e) => {
+                self.give_up();
+                Err(e.into())
+            }
+        }
+    }
+
+    /// Before a process that writes to it is made.
+    fn open_log(&mut self) -> Result<(), Failure> {
+        match Log::open(&self.log_config) {
+            Ok(log) => {
+                self.log = log;
+                Ok(())
             }
             Err(e) => {
                 self.give_up();

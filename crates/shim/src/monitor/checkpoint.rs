@@ -9,6 +9,7 @@ use crate::protocol::{Done, Failure, Status};
 impl Monitor {
     pub(super) fn restore(&mut self, images: &Path) -> Result<Done, Failure> {
         self.need(&[Status::New], "restore")?;
+        self.open_log()?;
         match self.task.restore(images) {
             Ok((pid, streams)) => {
                 let started_at = now();
