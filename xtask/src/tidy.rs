@@ -16,6 +16,7 @@ const FLOORS: &[(&str, u8, &[&str])] = &[
     ("hull-api", 0, &["hull-oci"]),
     ("hull-sys", 1, &[]),
     ("hull-state", 1, &[]),
+    ("hull-tls", 1, &[]),
     ("hull-security", 2, &[]),
     ("hull-store", 2, &[]),
     ("hull-network", 2, &[]),

@@ -1,11 +1,11 @@
 //! TLS for TCP listeners, with client certificates where `--tlsverify` asks for them.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use anyhow::{Context, Result};
+use hull_tls::Identity;
+use rustls::RootCertStore;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::Config;
@@ -25,45 +25,21 @@ pub(crate) fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>> {
             set.to_owned()
         }
     };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()?;
-    let builder = if config.tlsverify {
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(&path(&config.tlscacert, "ca"))? {
-            roots.add(certificate).context("add the CA certificate")?;
+    let clients = match config.tlsverify {
+        false => None,
+        true => {
+            let mut store = RootCertStore::empty();
+            hull_tls::add_authorities(&mut store, Path::new(&path(&config.tlscacert, "ca")))
+                .context("could not read CA certificate")?;
+            Some(store)
         }
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
-        builder.with_client_cert_verifier(verifier)
-    } else {
-        builder.with_no_client_auth()
     };
-    let chain = certificates(&path(&config.tlscert, "cert"))?;
-    let key = private_key(&path(&config.tlskey, "key"))?;
-    let mut server = builder
-        .with_single_cert(chain, key)
-        .context("invalid TLS configuration")?;
-    server.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let certificate = path(&config.tlscert, "cert");
+    let key = path(&config.tlskey, "key");
+    let server = Identity::read(Path::new(&certificate), Path::new(&key))
+        .and_then(|identity| hull_tls::server(identity, clients, &["http/1.1"]))
+        .context("Could not load X509 key pair")?;
     Ok(Some(TlsAcceptor::from(Arc::new(server))))
-}
-
-fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>> {
-    let pem =
-        std::fs::read(path).with_context(|| format!("Could not load X509 certificate {path}"))?;
-    let found: Vec<_> = rustls_pemfile::certs(&mut &pem[..])
-        .collect::<Result<_, _>>()
-        .with_context(|| format!("read {path}"))?;
-    if found.is_empty() {
-        bail!("{path} holds no certificate");
-    }
-    Ok(found)
-}
-
-fn private_key(path: &str) -> Result<PrivateKeyDer<'static>> {
-    let pem = std::fs::read(path).with_context(|| format!("Could not load X509 key {path}"))?;
-    let key = rustls_pemfile::private_key(&mut &pem[..]).with_context(|| format!("read {path}"))?;
-    key.with_context(|| format!("{path} holds no private key"))
 }
 
 #[cfg(test)]

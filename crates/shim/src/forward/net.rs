@@ -3,12 +3,13 @@
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, StreamOwned};
+use hull_tls::{Identity, Trust};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::options::{Address, Tls};
 
@@ -184,94 +185,21 @@ fn in_words(e: &io::Error) -> String {
 }
 
 fn client_config(tls: &Tls) -> io::Result<ClientConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?;
-    let builder = if tls.skip_verify {
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+    let trust = if tls.skip_verify {
+        Trust::Anyone
+    } else if tls.ca.is_empty() {
+        Trust::Authorities(hull_tls::system_authorities())
     } else {
-        let mut roots = RootCertStore::empty();
-        let trusted = if tls.ca.is_empty() {
-            rustls_native_certs::load_native_certs().certs
-        } else {
-            certificates(&tls.ca)?
-        };
-        for certificate in trusted {
-            // One that this library cannot read is one that no server can use with us.
-            let _ = roots.add(certificate);
-        }
-        builder.with_root_certificates(roots)
+        let mut store = RootCertStore::empty();
+        hull_tls::add_authorities(&mut store, Path::new(&tls.ca)).map_err(io::Error::other)?;
+        Trust::Authorities(store)
     };
-    if tls.cert.is_empty() && tls.key.is_empty() {
-        return Ok(builder.with_no_client_auth());
-    }
-    let unreadable =
-        |e: io::Error| io::Error::new(e.kind(), format!("Could not load X509 key pair: {e}"));
-    let pem = std::fs::read(&tls.key).map_err(unreadable)?;
-    let key = rustls_pemfile::private_key(&mut &pem[..])
-        .map_err(unreadable)?
-        .ok_or_else(|| {
-            unreadable(io::Error::other(format!(
-                "{} holds no private key",
-                tls.key
-            )))
-        })?;
-    let chain = certificates(&tls.cert).map_err(unreadable)?;
-    builder
-        .with_client_auth_cert(chain, key)
-        .map_err(io::Error::other)
-}
-
-fn certificates(path: &str) -> io::Result<Vec<CertificateDer<'static>>> {
-    let named = |e: io::Error| io::Error::new(e.kind(), format!("reading {path}: {e}"));
-    let pem = std::fs::read(path).map_err(named)?;
-    rustls_pemfile::certs(&mut &pem[..])
-        .collect::<Result<_, _>>()
-        .map_err(named)
-}
-
-/// `syslog-tls-skip-verify`: the user asked to take any certificate; signatures are still checked.
-#[derive(Debug)]
-struct AnyCertificate(Arc<rustls::crypto::CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let schemes = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, schemes)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let schemes = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, schemes)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+    let unusable = |e| io::Error::other(format!("Could not load X509 key pair: {e}"));
+    let identity = match (tls.cert.as_str(), tls.key.as_str()) {
+        ("", "") => None,
+        (cert, key) => Some(Identity::read(Path::new(cert), Path::new(key)).map_err(unusable)?),
+    };
+    hull_tls::client(trust, identity).map_err(unusable)
 }
 
 #[cfg(test)]
