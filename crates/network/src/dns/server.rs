@@ -58,21 +58,26 @@ enum Client {
     Stream { stream: u64 },
 }
 
-/// A query on its way.
-struct Pending {
+/// What a client asked that others are to answer.
+struct Question {
     client: Client,
     /// Token of the listener that it came by.
     listener: u64,
     query: Vec<u8>,
-    /// Our id on this try.
-    id: u16,
     upstreams: Vec<SocketAddr>,
-    /// Which of them is being asked.
-    next: usize,
-    socket: Upstream,
-    deadline: Instant,
     /// A refusal of an earlier server, which is the answer when the others have none.
     last: Option<Vec<u8>>,
+}
+
+/// A question on its way.
+struct Pending {
+    question: Question,
+    /// Our id on this try.
+    id: u16,
+    /// Which of the servers is being asked.
+    server: usize,
+    socket: Upstream,
+    deadline: Instant,
 }
 
 enum Upstream {
@@ -204,7 +209,8 @@ impl Loop {
         // Closing a socket takes it out of the epoll set.
         self.listeners.remove(&token);
         self.streams.retain(|_, stream| stream.listener != token);
-        self.pending.retain(|_, pending| pending.listener != token);
+        self.pending
+            .retain(|_, pending| pending.question.listener != token);
     }
 
     fn watch(&self, socket: impl AsFd, token: u64, flags: EventFlags) -> io::Result<()> {
@@ -381,54 +387,61 @@ impl Loop {
         let of_sandbox = self
             .pending
             .values()
-            .filter(|p| p.listener == listener)
+            .filter(|p| p.question.listener == listener)
             .count();
-        let room = self.pending.len() < PENDING_MAX && of_sandbox < PENDING_PER_SANDBOX_MAX;
-        match room
-            .then(|| self.ask(client, &query, &upstreams, 0))
-            .flatten()
-        {
-            Some((token, id, next, socket)) => {
-                let deadline = Instant::now() + UPSTREAM_TIMEOUT;
-                let pending = Pending {
-                    client,
-                    listener,
-                    query,
-                    id,
-                    upstreams,
-                    next,
-                    socket,
-                    deadline,
-                    last: None,
-                };
-                self.pending.insert(token, pending);
-            }
-            None => self.answer(client, names::server_failure(&query, transport(client))),
+        let question = Question {
+            client,
+            listener,
+            query,
+            upstreams,
+            last: None,
+        };
+        if self.pending.len() < PENDING_MAX && of_sandbox < PENDING_PER_SANDBOX_MAX {
+            self.ask(question, 0);
+        } else {
+            self.give_up(question);
         }
     }
 
-    /// Sends the query to the first server from `next` on that can be sent to.
-    fn ask(
-        &mut self,
-        client: Client,
-        query: &[u8],
-        upstreams: &[SocketAddr],
-        next: usize,
-    ) -> Option<(u64, u16, usize, Upstream)> {
-        for (index, server) in upstreams.iter().enumerate().skip(next) {
+    /// Sends the question to the first server from `next` on that can be sent to; with none left the client gets the best that there is.
+    fn ask(&mut self, question: Question, mut next: usize) {
+        while let Some(&server) = question.upstreams.get(next) {
             let id: u16 = rand::random();
-            let mut packet = query.to_vec();
-            packet.get_mut(..2)?.copy_from_slice(&id.to_be_bytes());
+            let mut packet = question.query.clone();
+            let Some(place) = packet.get_mut(..2) else {
+                break;
+            };
+            place.copy_from_slice(&id.to_be_bytes());
             let token = self.token();
-            let opened = match client {
-                Client::Datagram { .. } => self.ask_udp(*server, &packet, token).map(Upstream::Udp),
-                Client::Stream { .. } => self.ask_tcp(*server, &packet, token).map(Upstream::Tcp),
+            let opened = match question.client {
+                Client::Datagram { .. } => self.ask_udp(server, &packet, token).map(Upstream::Udp),
+                Client::Stream { .. } => self.ask_tcp(server, &packet, token).map(Upstream::Tcp),
             };
             if let Ok(socket) = opened {
-                return Some((token, id, index, socket));
+                let pending = Pending {
+                    question,
+                    id,
+                    server: next,
+                    socket,
+                    deadline: Instant::now() + UPSTREAM_TIMEOUT,
+                };
+                self.pending.insert(token, pending);
+                return;
             }
+            next += 1;
         }
-        None
+        self.give_up(question);
+    }
+
+    fn give_up(&mut self, question: Question) {
+        let Question {
+            client,
+            query,
+            last,
+            ..
+        } = question;
+        let failure = || names::server_failure(&query, transport(client));
+        self.answer(client, last.map_or_else(failure, Decision::Reply));
     }
 
     fn ask_udp(&self, server: SocketAddr, packet: &[u8], token: u64) -> io::Result<UdpSocket> {
@@ -506,60 +519,33 @@ impl Loop {
             }
         };
         match received {
-            Some(mut packet) => match names::answers(&packet, pending.id, &pending.query) {
-                // Somebody else's packet: keep waiting for the right one.
-                None => {}
-                Some(ResponseCode::ServFail | ResponseCode::Refused) => {
-                    packet[..2].copy_from_slice(&pending.query[..2]);
-                    pending.last = Some(packet);
-                    self.next_server(token);
+            Some(mut packet) => {
+                match names::answers(&packet, pending.id, &pending.question.query) {
+                    // Somebody else's packet: keep waiting for the right one.
+                    None => {}
+                    Some(ResponseCode::ServFail | ResponseCode::Refused) => {
+                        packet[..2].copy_from_slice(&pending.question.query[..2]);
+                        pending.question.last = Some(packet);
+                        self.next_server(token);
+                    }
+                    Some(_) => {
+                        packet[..2].copy_from_slice(&pending.question.query[..2]);
+                        let client = pending.question.client;
+                        self.pending.remove(&token);
+                        self.answer(client, Decision::Reply(packet));
+                    }
                 }
-                Some(_) => {
-                    packet[..2].copy_from_slice(&pending.query[..2]);
-                    let client = pending.client;
-                    self.pending.remove(&token);
-                    self.answer(client, Decision::Reply(packet));
-                }
-            },
+            }
             None => self.next_server(token),
         }
     }
 
-    /// Goes on to the next server; after the last one the client gets the best that there is.
+    /// Goes on to the next server.
     fn next_server(&mut self, token: u64) {
         let Some(pending) = self.pending.remove(&token) else {
             return;
         };
-        let Pending {
-            client,
-            listener,
-            query,
-            upstreams,
-            next,
-            last,
-            ..
-        } = pending;
-        match self.ask(client, &query, &upstreams, next + 1) {
-            Some((token, id, next, socket)) => {
-                let deadline = Instant::now() + UPSTREAM_TIMEOUT;
-                let pending = Pending {
-                    client,
-                    listener,
-                    query,
-                    id,
-                    upstreams,
-                    next,
-                    socket,
-                    deadline,
-                    last,
-                };
-                self.pending.insert(token, pending);
-            }
-            None => {
-                let failure = || names::server_failure(&query, transport(client));
-                self.answer(client, last.map_or_else(failure, Decision::Reply));
-            }
-        }
+        self.ask(pending.question, pending.server + 1);
     }
 
     fn expire(&mut self, now: Instant) {
@@ -575,7 +561,7 @@ impl Loop {
         let waiting = |stream: u64| {
             self.pending
                 .values()
-                .any(|p| matches!(p.client, Client::Stream { stream: s } if s == stream))
+                .any(|p| matches!(p.question.client, Client::Stream { stream: s } if s == stream))
         };
         let idle = self
             .streams
