@@ -62,14 +62,19 @@ pub(crate) struct Pending {
     pub(crate) attach: Attach,
     reader: oneshot::Sender<OwnedReadHalf>,
     writer: oneshot::Sender<OwnedWriteHalf>,
+    delivered: Delivered,
 }
+
+/// Answers, with an error, once an attached client has been given all output, or has gone.
+pub(crate) type Delivered = oneshot::Receiver<()>;
 
 impl Pending {
     /// Hands the connection over.
-    pub(crate) fn resolve(self, stream: UnixStream) {
+    pub(crate) fn resolve(self, stream: UnixStream) -> Delivered {
         let (reader, writer) = stream.into_split();
         let _ = self.reader.send(reader);
         let _ = self.writer.send(writer);
+        self.delivered
     }
 
     /// Whether the client has gone away meanwhile.
@@ -82,14 +87,19 @@ impl Pending {
 pub(crate) fn pending(attach: Attach) -> (Pending, AttachReader, AttachWriter) {
     let (read_sender, read_receiver) = oneshot::channel();
     let (write_sender, write_receiver) = oneshot::channel();
+    let (end, delivered) = oneshot::channel();
     let pending = Pending {
         attach,
         reader: read_sender,
         writer: write_sender,
+        delivered,
     };
     (
         pending,
-        AttachReader(Half::Waiting(read_receiver)),
+        AttachReader {
+            half: Half::Waiting(read_receiver),
+            end: Some(end),
+        },
         AttachWriter(Half::Waiting(write_receiver)),
     )
 }
@@ -119,7 +129,11 @@ impl<T> Half<T> {
 
 /// Output of the process, framed unless it has a terminal. Ends when the container never starts.
 #[derive(Debug)]
-pub(crate) struct AttachReader(Half<OwnedReadHalf>);
+pub(crate) struct AttachReader {
+    half: Half<OwnedReadHalf>,
+    /// Dropped at the end of the output: whoever reads that has handed on all before it.
+    end: Option<oneshot::Sender<()>>,
+}
 
 /// Input of the process; shutdown closes it.
 #[derive(Debug)]
@@ -127,7 +141,10 @@ pub(crate) struct AttachWriter(Half<OwnedWriteHalf>);
 
 impl AttachReader {
     pub(crate) fn ready(half: OwnedReadHalf) -> AttachReader {
-        AttachReader(Half::Ready(half))
+        AttachReader {
+            half: Half::Ready(half),
+            end: None,
+        }
     }
 }
 
@@ -147,10 +164,15 @@ impl AsyncRead for AttachReader {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match ready!(self.0.poll_half(cx)) {
-            Some(half) => Pin::new(half).poll_read(cx, buffer),
-            None => Poll::Ready(Ok(())),
+        let before = buffer.filled().len();
+        let read = match ready!(self.half.poll_half(cx)) {
+            Some(half) => ready!(Pin::new(half).poll_read(cx, buffer)),
+            None => Ok(()),
+        };
+        if read.is_err() || buffer.filled().len() == before {
+            self.end = None;
         }
+        Poll::Ready(read)
     }
 }
 

@@ -4,6 +4,6 @@ mod attach;
 mod client;
 mod launch;
 
-pub(crate) use attach::{AttachReader, AttachWriter, Pending, connect_attach, pending};
+pub(crate) use attach::{AttachReader, AttachWriter, Delivered, Pending, connect_attach, pending};
 pub(crate) use client::{CallError, ShimClient, ShimEvent};
 pub(crate) use launch::Launcher;

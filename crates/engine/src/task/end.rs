@@ -15,6 +15,9 @@ use crate::phase::{ExitInfo, Phase};
 use crate::shim::ShimEvent;
 use crate::world::blocking;
 
+/// How long a client that does not read its output may hold up the news of the end.
+const DELIVERY_WAIT: Duration = Duration::from_millis(500);
+
 impl Task {
     /// The shim says that the first process has ended.
     pub(super) async fn on_exit(&mut self, exit: Exit) {
@@ -66,6 +69,7 @@ impl Task {
             tracing::error!(container = %self.record.id, %error, "exit");
         }
         self.tear_down(attachments.clone());
+        self.wait_for_delivery().await;
         self.world.execs.container_ended(&self.record.id);
         self.publish();
         let seconds = ran.as_secs().to_string();
@@ -139,6 +143,12 @@ impl Task {
             tracing::warn!(container = %self.record.id, %error, "after the shim's death");
         }
         self.on_exit(exit).await;
+    }
+
+    /// Whoever hears of the end may look at what an attached client was given: as in Docker it has all of it by then, unless it does not read.
+    async fn wait_for_delivery(&mut self) {
+        let all = futures_util::future::join_all(std::mem::take(&mut self.attached));
+        let _ = tokio::time::timeout(DELIVERY_WAIT, all).await;
     }
 
     /// Ports and names, before anyone hears of the exit: what is published next may want them.

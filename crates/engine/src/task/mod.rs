@@ -37,7 +37,7 @@ use crate::health::Monitor;
 use crate::networks::plane::Attachment;
 use crate::phase::{ExitInfo, State};
 use crate::record::ContainerRecord;
-use crate::shim::{Pending, ShimClient, ShimEvent};
+use crate::shim::{Delivered, Pending, ShimClient, ShimEvent};
 use crate::world::{Handle, World};
 
 pub(crate) use change::name_taken;
@@ -179,6 +179,8 @@ pub(crate) struct Task {
     own_queue: mpsc::WeakSender<Message>,
     view: watch::Sender<Arc<View>>,
     pending: Vec<Pending>,
+    /// Clients that get this run's output.
+    attached: Vec<Delivered>,
     stopping: Option<Stopping>,
     /// SIGKILL was sent, and these wait for the end.
     killed: Vec<Reply<()>>,
@@ -241,6 +243,7 @@ pub(crate) fn spawn(
         own_queue: sender.downgrade(),
         view,
         pending: Vec::new(),
+        attached: Vec::new(),
         stopping: None,
         killed: Vec::new(),
         back_off: BackOff::default(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use hull_shim::protocol::{Attach, Do, Done};
 use hull_state::containers as rows;
+use tokio::sync::oneshot::error::TryRecvError;
 
 use super::failure::{start_code, start_failure};
 use super::prepare::{self, Bundle};
@@ -286,6 +287,7 @@ impl Task {
 
     /// Connects those who attached before the start.
     pub(super) async fn connect_pending(&mut self) {
+        self.attached.clear();
         if self.pending.is_empty() {
             return;
         }
@@ -301,7 +303,7 @@ impl Task {
                 continue;
             }
             match connect_attach(socket.path(), pending.attach.clone()).await {
-                Ok(stream) => pending.resolve(stream),
+                Ok(stream) => self.attached.push(pending.resolve(stream)),
                 Err(error) => tracing::warn!(container = %self.record.id, %error, "attach"),
             }
         }
@@ -371,7 +373,10 @@ impl Task {
         if self.shim.is_some() {
             let socket = self.world.launcher.socket(&self.record.id)?;
             let attach: Attach = pending.attach.clone();
-            pending.resolve(connect_attach(socket.path(), attach).await?);
+            let delivered = pending.resolve(connect_attach(socket.path(), attach).await?);
+            self.attached
+                .retain_mut(|other| matches!(other.try_recv(), Err(TryRecvError::Empty)));
+            self.attached.push(delivered);
             return Ok(());
         }
         self.pending.retain(|waiting| !waiting.is_abandoned());

@@ -15,6 +15,7 @@ pub const CASES: &[Case] = &[
     case!(runs_and_logs),
     case!(exit_codes),
     case!(attach_before_start),
+    case!(the_end_is_told_after_the_output),
     case!(exec_in_a_running_container),
     case!(stop_kill_pause),
     case!(auto_remove),
@@ -117,6 +118,34 @@ async fn attach_before_start() {
         bytes,
         [&[1, 0, 0, 0, 0, 0, 0, 10][..], b"got hello\n"].concat()
     );
+    fixture.remove(&id).await;
+    fixture.finish().await;
+}
+
+/// As by dockerd: who waited for the end finds all output at the attached client, however late that one reads.
+async fn the_end_is_told_after_the_output() {
+    let fixture = Fixture::new().await;
+    let id = fixture.create("late", Fixture::sh("echo out")).await;
+    let options = AttachOptions {
+        stream: true,
+        stdout: true,
+        ..AttachOptions::default()
+    };
+    let containers = &fixture.engine.containers;
+    let mut streams = containers.attach(&id, options).await.unwrap();
+    let end = containers.wait(&id, WaitCondition::NextExit).await.unwrap();
+    containers.start(&id).await.unwrap();
+    let reading = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let mut bytes = Vec::new();
+        streams.reader.read_to_end(&mut bytes).await.unwrap();
+        (bytes, std::time::Instant::now())
+    });
+    end.await.unwrap();
+    let told = std::time::Instant::now();
+    let (bytes, read) = reading.await.unwrap();
+    assert_eq!(bytes, b"\x01\0\0\0\0\0\0\x04out\n");
+    assert!(read <= told, "told {:?} too early", read - told);
     fixture.remove(&id).await;
     fixture.finish().await;
 }
