@@ -593,7 +593,13 @@ pub(crate) fn exec_inputs_user(
     pid: i32,
     wanted: &str,
 ) -> Result<ResolvedUser> {
-    let root = rootfs::of_process(pid)?;
+    let root = rootfs::of_process(pid).map_err(|error| {
+        // It has ended since it was looked at.
+        match Path::new("/proc").join(pid.to_string()).exists() {
+            true => error,
+            false => Error::conflict(format!("container {} is not running", record.id)),
+        }
+    })?;
     let files = spec::UserFiles {
         passwd: rootfs::read_text(root.as_fd(), "etc/passwd")?.unwrap_or_default(),
         group: rootfs::read_text(root.as_fd(), "etc/group")?.unwrap_or_default(),

@@ -153,6 +153,8 @@ async fn the_end_is_told_after_the_output() {
 async fn exec_in_a_running_container() {
     let fixture = Fixture::new().await;
     let id = fixture.run("host", Fixture::sh("sleep 1000")).await;
+    // It has no terminal, and nobody minds.
+    fixture.engine.containers.resize(&id, 24, 80).await.unwrap();
     let run = async |cmd: &[&str]| {
         let config = ExecConfig {
             cmd: cmd.iter().map(|word| (*word).to_owned()).collect(),
