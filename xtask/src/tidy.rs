@@ -20,6 +20,7 @@ const FLOORS: &[(&str, u8, &[&str])] = &[
     ("hull-security", 2, &[]),
     ("hull-store", 2, &[]),
     ("hull-network", 2, &[]),
+    ("hull-plugin", 2, &[]),
     ("hull-image", 3, &[]),
     ("hull-registry", 3, &[]),
     ("hull-runtime", 3, &[]),

@@ -44,7 +44,8 @@ impl Reload {
             .reload(new)
             .await
             .map_err(|error| failed(error.into()))?;
-        daemon.set_authorization(Authorization::new(&config.authorization_plugins));
+        let plugins = daemon.engine.plugins.clone();
+        daemon.set_authorization(Authorization::new(&config.authorization_plugins, plugins));
         self.level.modify(|now| *now = log::level(&config))?;
         tracing::info!(
             "Reloaded configuration: {}",

@@ -64,7 +64,7 @@ pub(crate) fn run(args: &[String], personality: Personality) -> Result<()> {
         .enable_all()
         .build()
         .context("start the async runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let engine = Engine::open(engine_options)
             .await
             .map_err(|e| anyhow::anyhow!("failed to start daemon: {e}"))?;
@@ -74,7 +74,10 @@ pub(crate) fn run(args: &[String], personality: Personality) -> Result<()> {
             personality,
         };
         serve(engine, &config, listeners, reload, started).await
-    })
+    });
+    // A plugin or a server of files that does not answer holds up a thread, and not the end.
+    runtime.shutdown_timeout(DRAIN_TIMEOUT);
+    ended
 }
 
 async fn serve(
@@ -88,9 +91,10 @@ async fn serve(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let (stop, stopped) = watch::channel(false);
+    let authorization = Authorization::new(&config.authorization_plugins, engine.plugins.clone());
     let daemon = Arc::new(Daemon {
         engine: engine.clone(),
-        authorization: RwLock::new(Arc::new(Authorization::new(&config.authorization_plugins))),
+        authorization: RwLock::new(Arc::new(authorization)),
         counters: Counters::default(),
     });
     if !config.metrics_addr.is_empty() {

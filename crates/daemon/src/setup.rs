@@ -64,6 +64,10 @@ pub(crate) fn engine_options(config: &Config) -> Result<EngineOptions> {
         https: config.proxies.https_proxy.clone(),
         no_proxy: config.proxies.no_proxy.clone(),
     };
+    if !config.plugin_dir.is_empty() {
+        let directory = absolute("plugin-dir", &config.plugin_dir)?;
+        options.plugins.directories = hull_plugin::Directories::at(directory.as_ref());
+    }
     if !config.cdi_spec_dirs.is_empty() {
         options.cdi_spec_dirs = config.cdi_spec_dirs.iter().map(PathBuf::from).collect();
     }

@@ -19,12 +19,12 @@ use crate::error::{Result, failed};
 /// Deepest directory that is copied.
 const DEPTH_MAX: usize = 256;
 
-/// Copies the directory `path` of `root` into the directory that `target` opens if that is empty. Nothing happens, and nothing is
-/// opened, when the image has no such directory.
+/// Copies the directory `path` of `root` into the directory that `open` gives to its argument, if that is empty. Nothing happens, and
+/// nothing is opened, when the image has no such directory.
 pub(crate) fn fill(
     root: BorrowedFd<'_>,
     path: &str,
-    target: impl FnOnce() -> Result<OwnedFd>,
+    open: impl FnOnce(&dyn Fn(BorrowedFd<'_>) -> Result<()>) -> Result<()>,
 ) -> Result<()> {
     let operation = || format!("fill the volume at {path}");
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
@@ -33,16 +33,17 @@ pub(crate) fn fill(
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
         Err(errno) => return Err(failed(operation())(errno)),
     };
-    let target = target()?;
-    if !is_empty(target.as_fd()).map_err(failed(operation()))? {
-        return Ok(());
-    }
-    let mut copy = Copy {
-        links: BTreeMap::new(),
-        top: target.as_fd(),
-    };
-    copy.directory(source.as_fd(), target.as_fd(), Path::new(""), 0)
-        .map_err(failed(operation()))
+    open(&|target| {
+        if !is_empty(target).map_err(failed(operation()))? {
+            return Ok(());
+        }
+        let mut copy = Copy {
+            links: BTreeMap::new(),
+            top: target,
+        };
+        copy.directory(source.as_fd(), target, Path::new(""), 0)
+            .map_err(failed(operation()))
+    })
 }
 
 fn is_empty(dir: BorrowedFd<'_>) -> rustix::io::Result<bool> {
@@ -243,7 +244,9 @@ mod tests {
         // The path itself goes over an absolute link, which stays inside.
         symlink("/srv/data", image.path().join("data")).unwrap();
         let root = hull_sys::path::open_dir(image.path()).unwrap();
-        let open = || Ok(std::fs::File::open(volume.path()).unwrap().into());
+        let open = |fill: &dyn Fn(BorrowedFd<'_>) -> Result<()>| {
+            fill(std::fs::File::open(volume.path()).unwrap().as_fd())
+        };
         fill(root.as_fd(), "/data", open).unwrap();
         let file = std::fs::metadata(volume.path().join("file")).unwrap();
         assert_eq!(

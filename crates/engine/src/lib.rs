@@ -53,6 +53,7 @@ pub use error::{Error, Kind, Result};
 pub use events::Events;
 pub use execs::Execs;
 pub use hull_image::Proxies;
+pub use hull_plugin::{Options as PluginOptions, Plugins};
 pub use hull_store::layer::{IdMaps, IdRange};
 pub use images::Images;
 pub use networks::Networks;
@@ -81,6 +82,8 @@ pub struct Engine {
     pub system: System,
     /// What happened.
     pub events: Events,
+    /// The plugins.
+    pub plugins: Arc<Plugins>,
     world: Arc<World>,
 }
 
@@ -111,6 +114,7 @@ impl Engine {
                 world: world.clone(),
             },
             events: world.events.clone(),
+            plugins: world.plugins.clone(),
             world,
         })
     }
@@ -204,6 +208,7 @@ fn open_world(options: EngineOptions) -> Result<World> {
         hull_security::apparmor::ensure_default_profile()
             .map_err(failed("load the AppArmor profile"))?;
     }
+    let plugins = Arc::new(Plugins::new(options.plugins.clone()));
     Ok(World {
         plane: networks::plane::Plane {
             db: db.clone(),
@@ -214,7 +219,9 @@ fn open_world(options: EngineOptions) -> Result<World> {
             db.clone(),
             &options.data_root,
             options.userns_remap.root(),
+            plugins.clone(),
         )?,
+        plugins,
         launcher: shim::Launcher::new(&options.exec_root, options.shim_program.clone())?,
         events: Events::new(),
         seccomp_profile: system::seccomp_profile(options.seccomp_profile.as_deref())?,

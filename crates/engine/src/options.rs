@@ -93,6 +93,8 @@ pub struct EngineOptions {
     pub log_driver: String,
     /// `--cdi-spec-dir`: a later one counts more.
     pub cdi_spec_dirs: Vec<PathBuf>,
+    /// Where plugins are looked for.
+    pub plugins: hull_plugin::Options,
     /// The journal's socket, for the log driver `journald`.
     pub journal: PathBuf,
     /// `--log-opt`.
@@ -156,6 +158,7 @@ impl EngineOptions {
             init: false,
             log_driver: "json-file".to_owned(),
             cdi_spec_dirs: ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec(),
+            plugins: hull_plugin::Options::default(),
             journal: hull_shim::protocol::journal(),
             log_options: BTreeMap::new(),
             default_ulimits: Vec::new(),

@@ -113,6 +113,9 @@ pub(crate) async fn restore(world: &Arc<World>) -> Result<()> {
         sweep(world, &unreadable)
     })
     .await?;
+    // Plugins may take their time, and may be among what is started.
+    let of = world.clone();
+    tokio::spawn(async move { of.volumes.unmount_left().await });
     for (handle, again, gone) in restart {
         let (reply, _) = oneshot::channel();
         if gone {

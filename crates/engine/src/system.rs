@@ -145,7 +145,7 @@ impl System {
                 .map(|(key, value)| [key, value])
                 .collect(),
             plugins: PluginsInfo {
-                volume: vec!["local".to_owned()],
+                volume: volume_drivers(world),
                 network: ["bridge", "host", "ipvlan", "macvlan", "null"]
                     .map(str::to_owned)
                     .to_vec(),
@@ -362,6 +362,14 @@ fn controllers(cgroup2: bool) -> String {
         .filter_map(|line| line.split_whitespace().next())
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// The plugins that are in use, and the one that is none.
+fn volume_drivers(world: &World) -> Vec<String> {
+    let mut names = world.plugins.active(hull_plugin::VolumeDriver::INTERFACE);
+    names.push("local".to_owned());
+    names.sort();
+    names
 }
 
 fn swap_limit(cgroup2: bool) -> bool {

@@ -30,6 +30,7 @@ pub(crate) struct World {
     pub(crate) snapshots: Arc<dyn Snapshotter>,
     pub(crate) images: hull_image::Images,
     pub(crate) plane: Plane,
+    pub(crate) plugins: Arc<hull_plugin::Plugins>,
     pub(crate) volumes: VolumeStore,
     pub(crate) launcher: Launcher,
     pub(crate) host: HostFacts,

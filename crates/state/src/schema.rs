@@ -8,6 +8,7 @@
 //!         └─< ports(protocol, host_ip, host_port, endpoint_id)       published ports, PK(protocol, host_ip, host_port)
 //! networks(id PK, name UNIQUE, driver, created, record JSON)
 //! volumes(name PK, driver, mountpoint, labels JSON, options JSON, created, anonymous)
+//!   └─< volume_mounts(volume -> volumes.name, user, id, mountpoint)      mounts that a plugin was asked for; a container, or a moment's need
 //! images(name PK "docker.io/library/nginx:latest", image_id -> image_records, target_digest, target_media_type, updated)
 //! repo_digests(name "docker.io/library/nginx", digest, image_id)     PK(name, digest)
 //! image_records(id PK, target_digest, config JSON text, chain_id, size, created, platform, parent)
@@ -27,7 +28,7 @@ use rusqlite::Connection;
 use crate::{Error, Result};
 
 /// Each entry brings `user_version` from its index to its index + 1. Entries are never edited once released.
-const MIGRATIONS: &[&str] = &[V1, V2];
+const MIGRATIONS: &[&str] = &[V1, V2, V3];
 
 const V1: &str = "
 CREATE TABLE settings(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -90,6 +91,13 @@ CREATE INDEX lease_refs_key ON lease_refs(kind, key);
 
 /// What an image was committed from.
 const V2: &str = "ALTER TABLE image_records ADD COLUMN parent TEXT";
+
+/// References to volumes that plugins mount.
+const V3: &str = "
+CREATE TABLE volume_mounts(
+  volume TEXT NOT NULL REFERENCES volumes(name) ON DELETE CASCADE, user TEXT NOT NULL, id TEXT NOT NULL, mountpoint TEXT NOT NULL,
+  PRIMARY KEY(volume, user)) WITHOUT ROWID;
+";
 
 /// Brings the file up to the newest schema, each step in a transaction of its own.
 pub(crate) fn migrate(conn: &mut Connection, path: &Path) -> Result<()> {

@@ -119,6 +119,64 @@ pub fn of_container(tx: &Tx, container_id: &str) -> Result<Vec<Volume>> {
     tx.all("list a container's volumes", &sql, [container_id], read)
 }
 
+/// Notes where a volume is mounted: its plugin says so only when it is.
+pub fn set_mountpoint(tx: &Tx, name: &str, mountpoint: &str) -> Result<()> {
+    let sql = "UPDATE volumes SET mountpoint = ?2 WHERE name = ?1";
+    tx.execute("note a volume's mount point", sql, [name, mountpoint])?;
+    Ok(())
+}
+
+/// A mount that a volume's plugin was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The volume's name.
+    pub volume: String,
+    /// Who wants it mounted: a container's id, or one of the moment.
+    pub user: String,
+    /// What the plugin knows the mount by.
+    pub id: String,
+    /// Where it is; empty while it is not known to be mounted: before the plugin has answered, and from the unmount on.
+    pub mountpoint: String,
+}
+
+fn read_mount(row: &Row) -> rusqlite::Result<Mount> {
+    Ok(Mount {
+        volume: row.get(0)?,
+        user: row.get(1)?,
+        id: row.get(2)?,
+        mountpoint: row.get(3)?,
+    })
+}
+
+/// The mount of a volume for somebody.
+pub fn mount(tx: &Tx, volume: &str, user: &str) -> Result<Option<Mount>> {
+    let sql =
+        "SELECT volume, user, id, mountpoint FROM volume_mounts WHERE volume = ?1 AND user = ?2";
+    tx.first("read a volume's mount", sql, [volume, user], read_mount)
+}
+
+/// All mounts, sorted by volume.
+pub fn mounts(tx: &Tx) -> Result<Vec<Mount>> {
+    let sql = "SELECT volume, user, id, mountpoint FROM volume_mounts ORDER BY volume, user";
+    tx.all("list the volumes' mounts", sql, [], read_mount)
+}
+
+/// Notes a mount, or what has become of it.
+pub fn set_mount(tx: &Tx, mount: &Mount) -> Result<()> {
+    let sql = "INSERT INTO volume_mounts(volume, user, id, mountpoint) VALUES(?1, ?2, ?3, ?4)
+        ON CONFLICT(volume, user) DO UPDATE SET id = ?3, mountpoint = ?4";
+    let values = [&mount.volume, &mount.user, &mount.id, &mount.mountpoint];
+    tx.execute("note a volume's mount", sql, values)?;
+    Ok(())
+}
+
+/// Forgets a mount that is undone.
+pub fn remove_mount(tx: &Tx, volume: &str, user: &str) -> Result<()> {
+    let sql = "DELETE FROM volume_mounts WHERE volume = ?1 AND user = ?2";
+    tx.execute("forget a volume's mount", sql, [volume, user])?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,7 +223,18 @@ mod tests {
         ));
         assert_eq!(db.read(|tx| of_container(tx, "c1")).unwrap(), [volume]);
         db.write(|tx| containers::remove(tx, "c1")).unwrap();
+        let mut used = Mount {
+            volume: "site".into(),
+            user: "c1".into(),
+            id: "m1".into(),
+            mountpoint: String::new(),
+        };
+        db.write(|tx| set_mount(tx, &used)).unwrap();
+        used.mountpoint = "/mnt/1".into();
+        db.write(|tx| set_mount(tx, &used)).unwrap();
+        assert_eq!(db.read(|tx| mount(tx, "site", "c1")).unwrap(), Some(used));
         assert!(db.write(|tx| remove(tx, "site")).unwrap());
+        assert_eq!(db.read(mounts).unwrap(), []);
         assert!(!db.write(|tx| remove(tx, "site")).unwrap());
     }
 }

@@ -11,6 +11,7 @@ pub mod docker;
 pub mod image;
 pub mod leaks;
 pub mod net;
+pub mod plugin;
 pub mod process;
 pub mod registry;
 pub mod skips;

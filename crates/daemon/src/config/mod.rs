@@ -170,6 +170,7 @@ pub struct Config {
     pub mtu: Option<i64>,
     pub no_new_privileges: bool,
     pub pidfile: String,
+    pub plugin_dir: String,
     pub raw_logs: bool,
     pub registry_mirrors: Vec<String>,
     pub seccomp_profile: String,

@@ -392,6 +392,11 @@ pub const OPTIONS: &[Opt] = &[
         Kind::Bool,
         "Full timestamps without ANSI coloring",
     ),
+    opt(
+        "plugin-dir",
+        Kind::Text,
+        "Directory with the plugins' sockets and addresses, instead of Docker's directories",
+    ),
     keyed(
         "registry-mirror",
         "registry-mirrors",

@@ -42,7 +42,9 @@ pub(super) async fn version(call: Call) -> Outcome {
 }
 
 pub(super) async fn info(call: Call) -> Outcome {
-    let mut info = encode(&call.daemon.engine.system.info().await?)?;
+    let mut info = call.daemon.engine.system.info().await?;
+    info.plugins.authorization = call.daemon.authorization().names().to_vec();
+    let mut info = encode(&info)?;
     adapt_info(call.version, &mut info);
     Answer::json(&info)
 }

@@ -70,6 +70,36 @@ struct Place {
     path: String,
     /// The directory itself is meant, not a link to it: the path ends in `/` or `/.`.
     follow: bool,
+    /// The volume that it lies in, which is mounted for it, and for whom.
+    mounted: Option<(String, String)>,
+}
+
+impl Place {
+    /// What was mounted for it need not be so any longer.
+    fn leave(self, world: &World) {
+        let Place { root, mounted, .. } = self;
+        // An open directory would keep it mounted.
+        drop(root);
+        if let Some((volume, user)) = mounted
+            && let Err(error) = world.volumes.release([volume.as_str()], &user)
+        {
+            tracing::warn!(%volume, %error, "after a copy");
+        }
+    }
+}
+
+/// Does something at a place.
+fn at<T>(
+    world: &World,
+    view: &View,
+    path: &str,
+    writable: bool,
+    body: impl FnOnce(&Place) -> Result<T>,
+) -> Result<T> {
+    let place = place(world, view, path, writable)?;
+    let done = body(&place);
+    place.leave(world);
+    done
 }
 
 /// While it runs: the container's own view, mounts and all. Else its file system, mounted for us; paths below a volume or a
@@ -83,6 +113,7 @@ fn place(world: &World, view: &View, path: &str, writable: bool) -> Result<Place
             root: rootfs::of_process(live.pid)?,
             path: relative(&clean),
             follow,
+            mounted: None,
         });
     }
     let under = view
@@ -102,23 +133,32 @@ fn place(world: &World, view: &View, path: &str, writable: bool) -> Result<Place
                 "mounted volume is marked read-only",
             ));
         }
-        let opened = world.volumes.with_mounted(&mount.name, || {
-            let source = world
-                .volumes
-                .source(&mount.name, &mount.source, &mount.subpath)?;
-            if !source.is_dir() {
-                return Ok(None);
-            }
-            hull_sys::path::open_dir(&source)
-                .map(Some)
-                .map_err(failed(format!("open {}", source.display())))
-        })?;
-        if let Some(root) = opened {
-            return Ok(Place {
-                root,
-                path: relative(rest),
-                follow: follow || rest.is_empty(),
+        let user = crate::id::new_id();
+        let place = world.volumes.acquire(&mount.name, &user)?;
+        let place = place.as_deref().unwrap_or(Path::new(&mount.source));
+        let opened = world
+            .volumes
+            .source(&mount.name, place, &mount.subpath)
+            .and_then(|source| match source.is_dir() {
+                true => hull_sys::path::open_dir(&source)
+                    .map(Some)
+                    .map_err(failed(format!("open {}", source.display()))),
+                false => Ok(None),
             });
+        match opened {
+            Ok(Some(root)) => {
+                return Ok(Place {
+                    root,
+                    path: relative(rest),
+                    follow: follow || rest.is_empty(),
+                    mounted: Some((mount.name.clone(), user)),
+                });
+            }
+            Ok(None) => world.volumes.release([mount.name.as_str()], &user)?,
+            Err(error) => {
+                world.volumes.release([mount.name.as_str()], &user)?;
+                return Err(error);
+            }
         }
     }
     if let Some(name) = own_file(&clean) {
@@ -134,6 +174,7 @@ fn place(world: &World, view: &View, path: &str, writable: bool) -> Result<Place
             root,
             path: name.to_owned(),
             follow,
+            mounted: None,
         });
     }
     if writable && view.record.host.readonly_rootfs {
@@ -155,6 +196,7 @@ fn place(world: &World, view: &View, path: &str, writable: bool) -> Result<Place
         root,
         path: relative(&clean),
         follow,
+        mounted: None,
     })
 }
 
@@ -254,9 +296,10 @@ fn base_name(path: &str) -> String {
 pub(super) async fn stat(world: &Arc<World>, view: &Arc<View>, path: &str) -> Result<PathStat> {
     let (view, path) = (view.clone(), path.to_owned());
     blocking(world, move |world| {
-        let place = place(world, &view, &path, false)?;
-        let (fd, stat) = lookup(&place, &view, &path)?;
-        path_stat(&place, &fd, &stat, &path)
+        at(world, &view, &path, false, |place| {
+            let (fd, stat) = lookup(place, &view, &path)?;
+            path_stat(place, &fd, &stat, &path)
+        })
     })
     .await
 }
@@ -267,23 +310,32 @@ pub(super) async fn get(
     path: &str,
 ) -> Result<(PathStat, ByteStream)> {
     let (view, path) = (view.clone(), path.to_owned());
-    let (found, fd, name) = blocking(world, move |world| {
+    let (found, fd, place) = blocking(world, move |world| {
         let place = place(world, &view, &path, false)?;
-        let (fd, stat) = lookup(&place, &view, &path)?;
-        let found = path_stat(&place, &fd, &stat, &path)?;
-        // The tree is named as it was asked for; the root itself has no name.
-        let name = match found.name.as_str() {
-            "/" => ".".to_owned(),
-            name => name.to_owned(),
-        };
-        Ok((found, fd, name))
+        let found = lookup(&place, &view, &path)
+            .and_then(|(fd, stat)| Ok((path_stat(&place, &fd, &stat, &path)?, fd)));
+        match found {
+            Ok((found, fd)) => Ok((found, fd, place)),
+            Err(error) => {
+                place.leave(world);
+                Err(error)
+            }
+        }
     })
     .await?;
+    // The tree is named as it was asked for; the root itself has no name.
+    let name = match found.name.as_str() {
+        "/" => ".".to_owned(),
+        name => name.to_owned(),
+    };
     let ids = world.options.userns_remap.clone();
-    Ok((
-        found,
-        crate::pipe::bytes(move |out| tarfile::pack(fd, &name, &ids, out)),
-    ))
+    let world = world.clone();
+    let packed = crate::pipe::bytes(move |out| {
+        let packed = tarfile::pack(fd, &name, &ids, out);
+        place.leave(&world);
+        packed
+    });
+    Ok((found, packed))
 }
 
 pub(super) async fn export(world: &Arc<World>, view: &Arc<View>) -> Result<ByteStream> {
@@ -315,36 +367,45 @@ pub(super) async fn put(
     let (view, path) = (view.clone(), path.to_owned());
     let reader = tokio_util::io::SyncIoBridge::new(tar);
     blocking(world, move |world| {
-        let place = place(world, &view, &path, true)?;
-        let target = Place {
-            follow: false,
-            ..place
-        };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let root = hull_sys::path::open_in_root(
-            target.root.as_fd(),
-            Path::new(&target.path),
-            flags,
-            Mode::empty(),
-        );
-        let root = root.map_err(|errno| match errno {
-            Errno::NOENT => not_found(&view, &path),
-            Errno::NOTDIR => Error::invalid("extraction point is not a directory"),
-            other => Error::failed(
-                format!("open {path} in container {}", view.record.name),
-                other,
-            ),
-        })?;
-        let owners = tarfile::Owners {
-            ids: world.options.userns_remap.clone(),
-            all: match options.copy_uid_gid {
-                true => Some(owner(world, &view)?),
-                false => None,
-            },
-        };
-        tarfile::unpack(reader, &root, options.no_overwrite_dir_non_dir, &owners)
+        at(world, &view, &path, true, |place| {
+            unpack(world, &view, &path, &options, reader, place)
+        })
     })
     .await
+}
+
+/// Unpacks an archive into the directory at a place.
+fn unpack(
+    world: &World,
+    view: &View,
+    path: &str,
+    options: &ArchivePutOptions,
+    reader: impl std::io::Read + Send + 'static,
+    place: &Place,
+) -> Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let root = hull_sys::path::open_in_root(
+        place.root.as_fd(),
+        Path::new(&place.path),
+        flags,
+        Mode::empty(),
+    );
+    let root = root.map_err(|errno| match errno {
+        Errno::NOENT => not_found(view, path),
+        Errno::NOTDIR => Error::invalid("extraction point is not a directory"),
+        other => Error::failed(
+            format!("open {path} in container {}", view.record.name),
+            other,
+        ),
+    })?;
+    let owners = tarfile::Owners {
+        ids: world.options.userns_remap.clone(),
+        all: match options.copy_uid_gid {
+            true => Some(owner(world, view)?),
+            false => None,
+        },
+    };
+    tarfile::unpack(reader, &root, options.no_overwrite_dir_non_dir, &owners)
 }
 
 /// The container's own user, who gets the files of `cp -a`.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
 
 use hull_api::container::{ContainerConfig, ContainerCreateRequest, ContainerCreateResponse};
@@ -27,6 +28,7 @@ use crate::rootfs;
 use crate::spec::SecurityOptions;
 use crate::task;
 use crate::undo::Undo;
+use crate::volumes::VolumeStore;
 use crate::world::{World, blocking};
 
 /// Names tried for a container that was given none.
@@ -256,9 +258,13 @@ fn drop_volumes(world: &World, names: &[String]) {
     for name in names {
         let gone = world
             .db
-            .write(|tx| volume_rows::remove(tx, name))
+            .write(|tx| {
+                let volume = volume_rows::find(tx, name)?;
+                volume_rows::remove(tx, name)?;
+                Ok(volume)
+            })
             .map_err(Error::from)
-            .and_then(|_| world.volumes.remove_files(name));
+            .and_then(|volume| volume.map_or(Ok(()), |volume| world.volumes.discard(&volume)));
         if let Err(error) = gone {
             tracing::warn!(volume = %name, %error, "undo a volume");
         }
@@ -703,21 +709,28 @@ fn volume(
             }
             let (volume, made) = world
                 .volumes
-                .ensure(&plan.volume, &world.options.failpoints)?;
+                .ensure(&plan.volume, &world.options.failpoints)
+                .map_err(|error| match error.kind {
+                    Kind::NotFound => not_an_image(error),
+                    _ => error,
+                })?;
             if made {
                 new.push(volume.name.clone());
             }
+            record.source = world.volumes.known_path(&volume);
             record.name = volume.name;
             record.driver = volume.driver;
-            record.source = volume.mountpoint;
             if !plan.no_copy {
                 let mounts = world
                     .snapshots
                     .mounts(id)
                     .map_err(failed("mount the container's file system"))?;
                 let root = rootfs::open_read_only(&mounts)?;
-                copyup::fill(root.as_fd(), &record.destination, || {
-                    world.volumes.open_top(&record.name, &record.source)
+                copyup::fill(root.as_fd(), &record.destination, |fill| {
+                    world.volumes.with_mounted(&record.name, |place| {
+                        let place = place.unwrap_or(Path::new(&record.source));
+                        fill(VolumeStore::open_top(place)?.as_fd())
+                    })
                 })?;
             }
         }

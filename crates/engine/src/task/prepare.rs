@@ -554,10 +554,11 @@ fn extra_mount(
             super::propagation::check(&mount.source, &mount.propagation)?;
         }
         MountKind::Volume => {
-            world.volumes.acquire(&mount.name, &record.id)?;
+            let place = world.volumes.acquire(&mount.name, &record.id)?;
+            let place = place.as_deref().unwrap_or(Path::new(&mount.source));
             resolved.source = world
                 .volumes
-                .source(&mount.name, &mount.source, &mount.subpath)?
+                .source(&mount.name, place, &mount.subpath)?
                 .display()
                 .to_string();
         }

@@ -52,7 +52,7 @@ impl Task {
                 {
                     if volume_rows::users(tx, &volume.name)?.is_empty() {
                         volume_rows::remove(tx, &volume.name)?;
-                        unused.push(volume.name);
+                        unused.push(volume);
                     }
                 }
                 Ok::<_, Error>(unused)
@@ -75,10 +75,11 @@ impl Task {
                 .pass("remove.files")
                 .and_then(|()| remove_dir(&world.container_dir(&id).0));
             let shim = world.launcher.remove_dir(&id);
+            let mut left = snapshot.and(files).and(shim);
             for volume in &anonymous {
-                world.volumes.remove_files(volume)?;
+                left = left.and(world.volumes.discard(volume));
             }
-            Ok((anonymous, snapshot.and(files).and(shim)))
+            Ok((anonymous, left))
         })
         .await;
         match gone {
@@ -90,8 +91,8 @@ impl Task {
                     self.world.events.publish(
                         "volume",
                         "destroy",
-                        &volume,
-                        [("driver".to_owned(), "local".to_owned())].into(),
+                        &volume.name,
+                        [("driver".to_owned(), volume.driver)].into(),
                     );
                 }
             }

@@ -1,267 +1,26 @@
-//! The volumes service, and the directories and file systems of the `local` driver.
+//! The volumes service.
 
 mod mounts;
 mod options;
+mod plugged;
+mod store;
 
-use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use hull_api::filters::Filters;
 use hull_api::volume::{
     Volume, VolumeCreateRequest, VolumeListResponse, VolumeUsage, VolumesPruneReport,
 };
-use hull_state::{Db, volumes as rows};
-use rustix::fs::{Mode, OFlags};
+use hull_plugin::{PluginVolume, VolumeDriver};
+use hull_state::volumes as rows;
 
-use crate::clock;
-use crate::error::{Error, Result, failed};
-use crate::id::{new_id, volume_name};
+use crate::error::{Error, Result};
 use crate::world::{World, blocking};
 
-/// Label of volumes that were made without a name.
-const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
-
-/// The `local` driver: `<root>/<name>/_data`, and what its options say is mounted there while somebody uses it.
-pub(crate) struct VolumeStore {
-    db: Db,
-    root: PathBuf,
-    mounts: mounts::Mounts,
-    /// Owner and group of new volumes: the containers' root.
-    owner: (u32, u32),
-}
-
-impl VolumeStore {
-    pub(crate) fn open(db: Db, data_root: &Path, owner: (u32, u32)) -> Result<VolumeStore> {
-        let root = data_root.join("volumes");
-        std::fs::create_dir_all(&root).map_err(failed(format!("make {}", root.display())))?;
-        // As the kernel's table of mounts names it.
-        let root = root
-            .canonicalize()
-            .map_err(failed(format!("resolve {}", root.display())))?;
-        Ok(VolumeStore {
-            db,
-            root,
-            mounts: mounts::Mounts::default(),
-            owner,
-        })
-    }
-
-    /// Makes a volume, or returns the one of that name. `true`: it is new. Without a name: an anonymous one.
-    pub(crate) fn ensure(
-        &self,
-        request: &VolumeCreateRequest,
-        failpoints: &crate::failpoint::Failpoints,
-    ) -> Result<(rows::Volume, bool)> {
-        let anonymous = request.name.is_empty();
-        let name = if anonymous {
-            new_id()
-        } else {
-            request.name.clone()
-        };
-        volume_name(&name)?;
-        let driver = if request.driver.is_empty() {
-            "local"
-        } else {
-            &request.driver
-        };
-        if let Some(known) = self.db.read(|tx| rows::find(tx, &name))? {
-            if known.driver != driver {
-                return Err(Error::conflict(format!(
-                    "volume {name} already exists but is of a different driver: {}, not {driver}",
-                    known.driver
-                )));
-            }
-            let options: BTreeMap<String, String> =
-                serde_json::from_str(&known.options).unwrap_or_default();
-            if !request.driver_opts.is_empty() && options != request.driver_opts {
-                return Err(Error::conflict(format!(
-                    "conflict: volume {name} already exists with different options"
-                )));
-            }
-            return Ok((known, false));
-        }
-        if driver != "local" {
-            return Err(Error::not_found(format!(
-                "error looking up volume plugin {driver}: plugin \"{driver}\" not found"
-            )));
-        }
-        options::check(&request.driver_opts)
-            .map_err(|error| error.context(format!("create {name}")))?;
-        let mountpoint = self.mountpoint(&name);
-        let mut labels = request.labels.clone();
-        if anonymous {
-            labels.insert(ANONYMOUS_LABEL.to_owned(), String::new());
-        }
-        // Files before the row.
-        std::fs::create_dir_all(&mountpoint)
-            .map_err(failed(format!("make {}", mountpoint.display())))?;
-        crate::files::give(&mountpoint, self.owner)?;
-        failpoints.pass("volume.create.dir")?;
-        let volume = rows::Volume {
-            name: name.clone(),
-            driver: driver.to_owned(),
-            mountpoint: mountpoint.display().to_string(),
-            labels: serde_json::to_string(&labels).map_err(failed("encode a volume's labels"))?,
-            options: serde_json::to_string(&request.driver_opts)
-                .map_err(failed("encode a volume's options"))?,
-            created: clock::now(),
-            anonymous,
-        };
-        match self.db.write(|tx| rows::insert(tx, &volume)) {
-            Ok(()) => Ok((volume, true)),
-            // Somebody was quicker.
-            Err(hull_state::Error::Taken { .. }) => {
-                match self.db.read(|tx| rows::find(tx, &name))? {
-                    Some(known) => Ok((known, false)),
-                    None => Err(Error::conflict(format!(
-                        "volume {name} was removed meanwhile"
-                    ))),
-                }
-            }
-            Err(other) => Err(other.into()),
-        }
-    }
-
-    fn mountpoint(&self, name: &str) -> PathBuf {
-        self.root.join(name).join("_data")
-    }
-
-    /// The directory to mount, below the volume where a path is given; never outside of it.
-    pub(crate) fn source(&self, name: &str, mountpoint: &str, subpath: &str) -> Result<PathBuf> {
-        let root = PathBuf::from(mountpoint);
-        if subpath.is_empty() {
-            return Ok(root);
-        }
-        let failed = |cause| {
-            Error::invalid(format!(
-                "cannot access path {subpath} in volume {name}: {cause}"
-            ))
-        };
-        let dir =
-            hull_sys::path::open_dir(&root).map_err(|errno| failed(std::io::Error::from(errno)))?;
-        hull_sys::path::open_in_root_nosymlinks(
-            dir.as_fd(),
-            Path::new(subpath),
-            OFlags::PATH,
-            Mode::empty(),
-        )
-        .map_err(|errno| failed(std::io::Error::from(errno)))?;
-        Ok(root.join(subpath))
-    }
-
-    /// Mounts a volume for `user`, if it is one that is mounted. [`VolumeStore::release`] is the other end.
-    pub(crate) fn acquire(&self, name: &str, user: &str) -> Result<()> {
-        let target = self.mountpoint(name);
-        let Some(volume) = self.db.read(|tx| rows::find(tx, name))? else {
-            return Ok(());
-        };
-        if Path::new(&volume.mountpoint) != target {
-            // A bind of an older Hull: its directory of the host is used itself.
-            return Ok(());
-        }
-        let options = serde_json::from_str(&volume.options)
-            .map_err(failed(format!("read the options of volume {name}")))?;
-        self.mounts.acquire(name, &options, &target, user)
-    }
-
-    /// The use of the volumes by `user` is over; all are tried, and the first failure is returned.
-    pub(crate) fn release<'a>(
-        &self,
-        names: impl IntoIterator<Item = &'a str>,
-        user: &str,
-    ) -> Result<()> {
-        let mut done = Ok(());
-        for name in names {
-            done = done.and(self.mounts.release(name, &self.mountpoint(name), user));
-        }
-        done
-    }
-
-    /// Does something while a volume is mounted. What is opened meanwhile stays usable: the unmount is a lazy one.
-    pub(crate) fn with_mounted<T>(
-        &self,
-        name: &str,
-        body: impl FnOnce() -> Result<T>,
-    ) -> Result<T> {
-        let user = new_id();
-        self.acquire(name, &user)?;
-        let done = body();
-        self.release([name], &user)?;
-        done
-    }
-
-    /// The top directory of a volume, to fill it.
-    pub(crate) fn open_top(&self, name: &str, mountpoint: &str) -> Result<OwnedFd> {
-        self.with_mounted(name, || {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            rustix::fs::open(mountpoint, flags, Mode::empty())
-                .map_err(failed(format!("open {mountpoint}")))
-        })
-    }
-
-    /// After a start of the daemon: `running` are the containers that run, or may. What only others use is unmounted, and directories
-    /// without a row are removed.
-    pub(crate) fn restore(&self, running: &std::collections::BTreeSet<&str>) -> Result<()> {
-        let (volumes, users) = self
-            .db
-            .read(|tx| Ok((rows::list(tx)?, rows::all_users(tx)?)))?;
-        for (volume, container) in &users {
-            if running.contains(container.as_str()) {
-                self.mounts.adopt(volume, container);
-            }
-        }
-        for volume in volumes.iter().filter(|volume| volume.options != "{}") {
-            let target = self.mountpoint(&volume.name);
-            if let Err(error) = self.mounts.clear(&volume.name, &target) {
-                tracing::error!(volume = %volume.name, %error, "a volume that nobody uses stays mounted");
-            }
-        }
-        self.sweep()
-    }
-
-    /// Removes a volume's directory, after its row. What was mounted there is left alone.
-    pub(crate) fn remove_files(&self, name: &str) -> Result<()> {
-        volume_name(name)?;
-        let dir = self.root.join(name);
-        let target = self.mountpoint(name);
-        self.mounts.clear(name, &target)?;
-        if mounts::is_mounted(&target)? {
-            return Err(Error::conflict(format!(
-                "remove {name}: volume is still mounted at {}",
-                target.display()
-            )));
-        }
-        match std::fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(failed(format!("remove {}", dir.display()))(error))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Directories without a row, as a crash leaves them.
-    fn sweep(&self) -> Result<()> {
-        let known: std::collections::BTreeSet<String> = self
-            .db
-            .read(rows::list)?
-            .into_iter()
-            .map(|volume| volume.name)
-            .collect();
-        let entries = std::fs::read_dir(&self.root)
-            .map_err(failed(format!("read {}", self.root.display())))?;
-        for entry in entries.flatten() {
-            let Ok(name) = entry.file_name().into_string() else {
-                continue;
-            };
-            if !known.contains(&name) && volume_name(&name).is_ok() {
-                self.remove_files(&name)?;
-            }
-        }
-        Ok(())
-    }
-}
+use plugged::LOCAL;
+use store::ANONYMOUS_LABEL;
+pub(crate) use store::VolumeStore;
 
 /// Bytes below a directory, a hard link counted once; unreadable parts count nothing.
 pub(crate) fn disk_usage(dir: &Path) -> u64 {
@@ -284,14 +43,17 @@ pub(crate) fn disk_usage(dir: &Path) -> u64 {
     total
 }
 
-pub(crate) fn to_api(volume: &rows::Volume) -> Volume {
-    let created = volume
-        .created
-        .parse::<jiff::Timestamp>()
-        .map(hull_api::time::rfc3339)
-        .unwrap_or_default();
+fn created(volume: &rows::Volume) -> String {
+    match volume.created.parse::<jiff::Timestamp>() {
+        Ok(time) => hull_api::time::rfc3339(time),
+        // A plugin need not know.
+        Err(_) => hull_api::time::ZERO.to_owned(),
+    }
+}
+
+fn to_api(volume: &rows::Volume) -> Volume {
     Volume {
-        created_at: created,
+        created_at: created(volume),
         driver: volume.driver.clone(),
         labels: serde_json::from_str(&volume.labels).unwrap_or_default(),
         mountpoint: volume.mountpoint.clone(),
@@ -300,6 +62,42 @@ pub(crate) fn to_api(volume: &rows::Volume) -> Volume {
         scope: "local".to_owned(),
         ..Volume::default()
     }
+}
+
+/// A volume as its plugin has it, with what was noted when it was made.
+async fn of_plugin(
+    driver: &VolumeDriver,
+    found: PluginVolume,
+    known: Option<&rows::Volume>,
+) -> Volume {
+    let row = rows::Volume {
+        name: found.name,
+        driver: driver.name().to_owned(),
+        mountpoint: found.mountpoint,
+        labels: known.map(|known| known.labels.clone()).unwrap_or_default(),
+        options: known.map(|known| known.options.clone()).unwrap_or_default(),
+        created: found.created_at,
+        anonymous: false,
+    };
+    Volume {
+        scope: driver.scope().await.as_str().to_owned(),
+        ..to_api(&row)
+    }
+}
+
+/// All volumes of a plugin. `known` is sorted by name.
+async fn listed(driver: &VolumeDriver, known: &[rows::Volume]) -> hull_plugin::Result<Vec<Volume>> {
+    let listed = driver.list().await?;
+    let mut volumes = Vec::with_capacity(listed.len());
+    for found in listed {
+        let row = known
+            .binary_search_by(|row| row.name.as_str().cmp(&found.name))
+            .ok()
+            .map(|index| &known[index])
+            .filter(|row| row.driver == driver.name());
+        volumes.push(of_plugin(driver, found, row).await);
+    }
+    Ok(volumes)
 }
 
 /// The volumes service. A cheap clone.
@@ -334,16 +132,37 @@ impl Volumes {
         if new {
             self.emit("create", &volume.name, &volume.driver);
         }
-        Ok(to_api(&volume))
+        let mut shown = to_api(&volume);
+        if volume.driver != LOCAL {
+            let plugged = &self.world.volumes.plugged;
+            let driver = plugged.driver(&volume.driver, hull_plugin::Missing::Fails);
+            driver
+                .await?
+                .scope()
+                .await
+                .as_str()
+                .clone_into(&mut shown.scope);
+        }
+        Ok(shown)
     }
 
     /// Everything about one volume.
     pub async fn inspect(&self, name: &str) -> Result<Volume> {
-        let found = self.world.db.read(|tx| rows::find(tx, name))?;
-        found
-            .as_ref()
-            .map(to_api)
-            .ok_or_else(|| no_such_volume(name))
+        let plugged = &self.world.volumes.plugged;
+        let known = self.world.db.read(|tx| rows::find(tx, name))?;
+        let found = match &known {
+            Some(volume) if volume.driver == LOCAL => return Ok(to_api(volume)),
+            Some(volume) => plugged.look_up(volume).await?,
+            None => plugged.probe(name).await,
+        };
+        let Some((driver, found)) = found else {
+            return Err(no_such_volume(name));
+        };
+        let status = found.status.clone().into_iter().collect();
+        Ok(Volume {
+            status,
+            ..of_plugin(&driver, found, known.as_ref()).await
+        })
     }
 
     /// The volumes, by name.
@@ -352,37 +171,70 @@ impl Volumes {
             .validate(&["dangling", "driver", "label", "name"])
             .map_err(Error::invalid)?;
         let dangling = filters.boolean("dangling").map_err(Error::invalid)?;
-        let (all, users) = self
+        let (known, users) = self
             .world
             .db
             .read(|tx| Ok((rows::list(tx)?, rows::all_users(tx)?)))?;
         let used: std::collections::BTreeSet<&str> =
             users.iter().map(|(volume, _)| volume.as_str()).collect();
-        let volumes = all
-            .iter()
-            .filter(|volume| {
-                dangling.is_none_or(|dangling| dangling != used.contains(volume.name.as_str()))
-            })
-            .map(to_api)
-            .filter(|volume| {
-                filters.exact("driver", &volume.driver)
-                    && filters.matches("name", |wanted| volume.name.contains(wanted))
-                    && filters.matches_pairs("label", &volume.labels)
-            })
-            .collect();
-        Ok(VolumeListResponse {
-            volumes,
-            warnings: Vec::new(),
-        })
+        let (mut volumes, warnings) = self.all(&known).await;
+        volumes.retain(|volume| {
+            dangling.is_none_or(|dangling| dangling != used.contains(volume.name.as_str()))
+                && filters.exact("driver", &volume.driver)
+                && filters.matches("name", |wanted| volume.name.contains(wanted))
+                && filters.matches_pairs("label", &volume.labels)
+        });
+        volumes.sort_by(|a, b| (&a.name, &a.driver).cmp(&(&b.name, &b.driver)));
+        Ok(VolumeListResponse { volumes, warnings })
     }
 
-    /// The volumes with their sizes and users, for `system df`.
+    /// The volumes of all drivers. A plugin that does not answer has those that are known, and a warning.
+    async fn all(&self, known: &[rows::Volume]) -> (Vec<Volume>, Vec<String>) {
+        let plugged = &self.world.volumes.plugged;
+        let is_local = |volume: &&rows::Volume| volume.driver == LOCAL;
+        let mut volumes: Vec<Volume> = known.iter().filter(is_local).map(to_api).collect();
+        let mut warnings = Vec::new();
+        let drivers = plugged.drivers().await;
+        let asked = drivers.iter().map(|driver| listed(driver, known));
+        let answers = futures_util::future::join_all(asked).await;
+        let mut answered = std::collections::BTreeSet::from([LOCAL]);
+        for (driver, answer) in drivers.iter().zip(answers) {
+            match answer {
+                Ok(listed) => {
+                    volumes.extend(listed);
+                    answered.insert(driver.name());
+                }
+                Err(error) => warnings.push(format!("list {}: {error}", driver.name())),
+            }
+        }
+        for volume in known {
+            if answered.contains(volume.driver.as_str()) {
+                continue;
+            }
+            volumes.push(to_api(volume));
+            let silent = |driver: &VolumeDriver| driver.name() == volume.driver;
+            if !drivers.iter().any(silent)
+                && let Err(error) = plugged
+                    .driver(&volume.driver, hull_plugin::Missing::Fails)
+                    .await
+            {
+                let warning = format!("list {}: {error}", volume.driver);
+                if !warnings.contains(&warning) {
+                    warnings.push(warning);
+                }
+            }
+        }
+        (volumes, warnings)
+    }
+
+    /// The volumes of this host with their sizes and users, for `system df`: plugins' are not measured, as in Docker.
     pub(crate) async fn usage(&self) -> Result<Vec<Volume>> {
         blocking(&self.world, |world| {
             let (all, users) = world
                 .db
                 .read(|tx| Ok((rows::list(tx)?, rows::all_users(tx)?)))?;
-            let measured = all.iter().map(|volume| {
+            let is_local = |volume: &&rows::Volume| volume.driver == LOCAL;
+            let measured = all.iter().filter(is_local).map(|volume| {
                 let ref_count = users
                     .iter()
                     .filter(|(name, _)| *name == volume.name)
@@ -404,31 +256,21 @@ impl Volumes {
         let wanted = name.to_owned();
         let removed = blocking(&self.world, move |world| {
             world.options.failpoints.pass("volume.remove.row")?;
-            let users = world.db.read(|tx| rows::users(tx, &wanted))?;
-            if !users.is_empty() {
-                return Err(Error::conflict(format!(
-                    "remove {wanted}: volume is in use - [{}]",
-                    users.join(", ")
-                )));
-            }
-            let there = world.db.write(|tx| rows::remove(tx, &wanted))?;
-            if there {
-                world.volumes.remove_files(&wanted)?;
-            }
-            Ok(there)
+            world.volumes.remove(&wanted, force)
         })
         .await?;
         match (removed, force) {
-            (true, _) => {
-                self.emit("destroy", name, "local");
+            (Some(driver), _) => {
+                self.emit("destroy", name, &driver);
                 Ok(())
             }
-            (false, true) => Ok(()),
-            (false, false) => Err(no_such_volume(name)),
+            (None, true) => Ok(()),
+            (None, false) => Err(no_such_volume(name)),
         }
     }
 
-    /// Removes unused anonymous volumes; with the filter `all`, unused named ones too.
+    /// Removes unused anonymous volumes; with the filter `all`, unused named ones too. As in Docker no plugin's, and none with options:
+    /// what lies there is not this host's alone.
     pub async fn prune(&self, filters: Filters) -> Result<VolumesPruneReport> {
         filters
             .validate(&["all", "label", "label!"])
@@ -446,7 +288,7 @@ impl Volumes {
             let anonymous = volume.labels.contains_key(ANONYMOUS_LABEL);
             let wanted = filters.matches_pairs("label", &volume.labels)
                 && filters.excludes_pairs("label!", &volume.labels);
-            if used || !wanted || !(all || anonymous) {
+            if used || !wanted || !(all || anonymous) || !volume.options.is_empty() {
                 continue;
             }
             match self.remove(&volume.name, false).await {

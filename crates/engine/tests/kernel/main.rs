@@ -9,6 +9,7 @@ mod fixture;
 mod forwarding;
 mod lifecycle;
 mod network;
+mod plugins;
 mod steps;
 
 use std::ffi::OsString;
@@ -24,6 +25,7 @@ fn cases() -> Vec<Case> {
         crash::CASES,
         devices::CASES,
         forwarding::CASES,
+        plugins::CASES,
     ]
     .concat()
 }

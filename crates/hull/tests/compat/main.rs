@@ -22,6 +22,7 @@ mod logs;
 mod manifest;
 mod networks;
 mod parity;
+mod plugins;
 mod pull;
 mod reload;
 mod restore;
