@@ -292,6 +292,11 @@ impl Execs {
                 return Err(error);
             }
         };
+        let failpoint = |name| {
+            let passed = self.world.options.failpoints.pass(name);
+            passed.inspect_err(|_| exec.end(126))
+        };
+        failpoint("exec.begin")?;
         let create = ExecCreate {
             exec: exec.id.clone(),
             process,
@@ -310,6 +315,7 @@ impl Execs {
             true => Some(self.attach(exec).await.inspect_err(|_| exec.end(126))?),
             false => None,
         };
+        failpoint("exec.created")?;
         let pid = match shim
             .call(Do::ExecStart {
                 exec: exec.id.clone(),
@@ -329,6 +335,7 @@ impl Execs {
             }
             Err(error) => return Err(fail(&error)),
         };
+        self.world.options.failpoints.pass("exec.started")?;
         // It may have ended already.
         exec.progress.send_if_modified(|progress| {
             let starting = *progress == Progress::Starting;

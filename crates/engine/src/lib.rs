@@ -187,6 +187,10 @@ fn open_world(options: EngineOptions) -> Result<World> {
         None => None,
     };
     image_options.ids = options.userns_remap.clone();
+    let failpoints = options.failpoints.clone();
+    image_options.failpoint = Some(Arc::new(move |point| {
+        failpoints.pass(point).map_err(|error| error.message)
+    }));
     image_options.max_concurrent_downloads = transfers.max_concurrent_downloads;
     image_options.max_concurrent_uploads = transfers.max_concurrent_uploads;
     image_options.max_download_attempts = transfers.max_download_attempts;

@@ -186,6 +186,14 @@ impl ContainerRecord {
         NetworkMode::parse(&self.host.network_mode)
     }
 
+    /// Whether it wants to be in this network.
+    pub(crate) fn lists(&self, network: &hull_network::Network) -> bool {
+        // By name, or as it was given: an id, or its beginning.
+        self.networks
+            .keys()
+            .any(|key| *key == network.name || network.id.starts_with(key.as_str()))
+    }
+
     /// The labels that go into events, beside `name` and `image`.
     pub(crate) fn event_attributes(&self) -> BTreeMap<String, String> {
         let mut attributes = self.config.labels.clone();

@@ -48,7 +48,10 @@ pub(crate) fn end_without_shim(world: &World, pid: i32, container: &str) -> Resu
 pub(crate) async fn restore(world: &Arc<World>) -> Result<()> {
     let all = world.db.read(rows::list)?;
     let mut restart = Vec::new();
+    // They begin when all is swept: what one makes for a restart, or takes down after an end, is no leftover.
+    let mut tasks = Vec::new();
     let mut kept_attachments = Vec::new();
+    let mut unlisted = Vec::new();
     // Rows of a newer Hull, say: what belongs to them is not ours to bury, and whoever can read them finds it as it was.
     let mut unreadable = BTreeSet::new();
     let attachments = blocking(world, |world| world.plane.attachments()).await?;
@@ -81,24 +84,26 @@ pub(crate) async fn restore(world: &Arc<World>) -> Result<()> {
                 client,
                 events,
             } => {
+                let (own, others): (Vec<_>, Vec<_>) = own
+                    .into_iter()
+                    .partition(|one| record.lists(&one.network.network));
+                unlisted.extend(others);
                 kept_attachments.extend(own.clone());
                 save(&world.db, &row.id, &state)?;
-                task::spawn(
-                    world,
-                    record,
-                    state,
-                    Some(Adopted {
-                        attachments: own,
-                        client,
-                        events,
-                    }),
-                );
+                let adopted = Adopted {
+                    attachments: own,
+                    client,
+                    events,
+                };
+                let (_, task) = task::register(world, record, state, Some(adopted));
+                tasks.push(task);
             }
             Found::Over(state) => {
                 save(&world.db, &row.id, &state)?;
                 let again = wants_start(&record, &state);
                 let gone = record.host.auto_remove && matches!(state.phase, Phase::Exited(_));
-                let handle = task::spawn(world, record, state, None);
+                let (handle, task) = task::register(world, record, state, None);
+                tasks.push(task);
                 restart.push((handle, again, gone));
             }
         }
@@ -109,10 +114,18 @@ pub(crate) async fn restore(world: &Arc<World>) -> Result<()> {
             .filter(|one| unreadable.contains(&one.endpoint.container_id)),
     );
     blocking(world, move |world| {
+        for attachment in &unlisted {
+            if let Err(error) = drop_unlisted(world, attachment) {
+                tracing::error!(container = %attachment.endpoint.container_id, %error, "take a container out of a network");
+            }
+        }
         network(world, &kept_attachments, &unreadable)?;
         sweep(world, &unreadable)
     })
     .await?;
+    for task in tasks {
+        task.go();
+    }
     // Plugins may take their time, and may be among what is started.
     let of = world.clone();
     tokio::spawn(async move { of.volumes.unmount_left().await });
@@ -291,6 +304,20 @@ async fn wait_for_end(mut events: mpsc::Receiver<ShimEvent>) {
         }
     };
     let _ = tokio::time::timeout(ANSWER_MAX, ended).await;
+}
+
+/// Takes away an end that the record of its container, which runs, does not list: a death came into its connecting, or its disconnecting.
+/// Before its row goes, so that a further death changes nothing.
+fn drop_unlisted(world: &World, attachment: &Attachment) -> Result<()> {
+    let id = &attachment.endpoint.container_id;
+    let network = &attachment.network.network;
+    let link = world
+        .plane
+        .host
+        .disconnect(id, network, &attachment.endpoint);
+    let view = world.registry.find(id)?.view();
+    task::without_dns(world, &view.record, attachment, &view.attachments)
+        .and(link.map_err(Error::from))
 }
 
 /// Leases of what does not run are given back; links, firewall, ports and names of what runs are put up again.

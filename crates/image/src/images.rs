@@ -112,6 +112,14 @@ impl Images {
         &self.inner.options
     }
 
+    /// Passes a failure point.
+    pub(crate) fn pass(&self, point: &'static str) -> Result<()> {
+        match &self.options().failpoint {
+            None => Ok(()),
+            Some(failpoint) => failpoint(point).map_err(Error::Invalid),
+        }
+    }
+
     pub(crate) fn collecting(&self) -> MutexGuard<'_, ()> {
         self.inner
             .collecting

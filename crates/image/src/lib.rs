@@ -39,7 +39,7 @@ pub use remote::{Remote, RemoteDocument};
 pub use save::Selected;
 pub use search::{Found, SearchOptions};
 pub use types::{
-    Auth, CommitOptions, DistributionInspect, HistoryEntry, Image, ImageUser, ImagesOptions,
-    ImportOptions, LayerInfo, LoadOptions, Loaded, Login, Proxies, PruneOutcome, PullOptions,
-    PullOutcome, PushOptions, PushOutcome, RegistryConfig, Removed, Transfers,
+    Auth, CommitOptions, DistributionInspect, Failpoint, HistoryEntry, Image, ImageUser,
+    ImagesOptions, ImportOptions, LayerInfo, LoadOptions, Loaded, Login, Proxies, PruneOutcome,
+    PullOptions, PullOutcome, PushOptions, PushOutcome, RegistryConfig, Removed, Transfers,
 };

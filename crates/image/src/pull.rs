@@ -276,6 +276,7 @@ impl Images {
         let config = parse_config(&config_bytes, manifest.layers.len())?;
         let chains = chain_ids(&config.rootfs.diff_ids);
         let layers_lease = self.lease(Vec::new(), chains.clone()).await?;
+        self.pass("pull.leased")?;
         self.pull_layers(
             repository,
             &manifest.layers,
@@ -300,7 +301,7 @@ impl Images {
         // Held until the image has its record.
         let _leases = (lease, layers_lease);
         blocking(move || {
-            images.record(&NewImage {
+            let id = images.record(&NewImage {
                 documents: Documents {
                     manifest_bytes: &body,
                     manifest: &manifest,
@@ -313,7 +314,8 @@ impl Images {
                 },
                 config_bytes: &config_bytes,
                 config: &config,
-            })
+            })?;
+            images.pass("pull.recorded").map(|()| id)
         })
         .await
     }
@@ -426,7 +428,9 @@ impl Images {
         let (diff_id, chain) = (diff_ids[index].clone(), chains[index].clone());
         let parent = index.checked_sub(1).map(|below| chains[below].clone());
         blocking(move || {
-            images.commit_staged(staged, &diff_id, &chain, parent.as_ref(), Some(&blob))
+            images.pass("pull.staged")?;
+            images.commit_staged(staged, &diff_id, &chain, parent.as_ref(), Some(&blob))?;
+            images.pass("pull.layer")
         })
         .await?;
         progress.state(Some(&id), "Pull complete").await;

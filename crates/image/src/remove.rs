@@ -63,6 +63,7 @@ impl Images {
                 .db
                 .try_write(|tx| remove_image(tx, &image, &mut outcome.removed))?;
         }
+        self.pass("image.prune.rows")?;
         let (deleted, reclaimed) = self.collect()?;
         outcome
             .removed
@@ -92,6 +93,7 @@ impl Images {
                 .usage(&layer.snapshot_key)
                 .unwrap_or_default();
             options.db.write(|tx| layers::remove(tx, &layer.chain_id))?;
+            self.pass("image.prune.layer")?;
             match options.snapshotter.remove(&layer.snapshot_key) {
                 Ok(()) => freed += usage.bytes,
                 Err(hull_store::Error::SnapshotNotFound(_)) => {}
@@ -111,6 +113,7 @@ impl Images {
             }
             Ok(garbage)
         })?;
+        self.pass("image.prune.blobs")?;
         for blob in blobs {
             if let Ok(digest) = blob.digest.parse()
                 && options.content.remove(&digest)?

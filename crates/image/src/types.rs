@@ -11,6 +11,9 @@ use hull_state::Db;
 use hull_store::content::Content;
 use hull_store::snapshot::Snapshotter;
 
+/// Called at named points of pull and prune; an error ends the sequence there. For tests, which also end the process there.
+pub type Failpoint = Arc<dyn Fn(&'static str) -> std::result::Result<(), String> + Send + Sync>;
+
 /// What the service is made of.
 pub struct ImagesOptions {
     /// The database.
@@ -33,6 +36,8 @@ pub struct ImagesOptions {
     pub policy: Option<Policy>,
     /// Owners on disk (`--userns-remap`).
     pub ids: hull_store::layer::IdMaps,
+    /// None in ordinary use.
+    pub failpoint: Option<Failpoint>,
 }
 
 impl ImagesOptions {
@@ -49,6 +54,7 @@ impl ImagesOptions {
             max_layer_bytes: 256 << 30,
             policy: None,
             ids: hull_store::layer::IdMaps::default(),
+            failpoint: None,
         }
     }
 }

@@ -15,6 +15,8 @@ use crate::netlink::route::Route;
 
 /// The namespace of the thread that opens it; `/proc/self` would be that of the process's first thread.
 const OWN_NAMESPACE: &str = "/proc/thread-self/ns/net";
+/// File system of namespaces (include/uapi/linux/magic.h).
+const NSFS_MAGIC: rustix::fs::FsWord = 0x6e73_6673;
 /// Helper threads do a few system calls.
 const STACK_BYTES: usize = 128 << 10;
 
@@ -55,10 +57,18 @@ impl Sandbox {
         Ok(sandbox)
     }
 
-    /// A namespace that is pinned already.
-    pub(crate) fn open(path: &Path) -> Result<Sandbox> {
-        let netns = File::open(path).map_err(|e| file("open", path, e))?;
-        inside(netns.as_fd(), Sandbox::of_this_thread)
+    /// A namespace that is pinned already; none when there is none, or only the file of one that is being pinned or unpinned.
+    pub(crate) fn open(path: &Path) -> Result<Option<Sandbox>> {
+        let netns = match File::open(path) {
+            Ok(netns) => netns,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(file("open", path, e)),
+        };
+        let stat = rustix::fs::fstatfs(&netns).map_err(|e| file("stat", path, e.into()))?;
+        if stat.f_type != NSFS_MAGIC {
+            return Ok(None);
+        }
+        inside(netns.as_fd(), Sandbox::of_this_thread).map(Some)
     }
 
     fn of_this_thread() -> Result<Sandbox> {

@@ -464,6 +464,11 @@ impl Monitor {
             let done = client.peer.closing && client.peer.backlog() == 0;
             !(client.peer.broken || done || client.peer.read_ended && client.peer.hung_up())
         });
+        let controlled = |client: &Client| matches!(client.role, Role::Control(_));
+        if !self.clients.iter().any(controlled) {
+            // Of an exec that was made and not started only the daemon knew that made it.
+            self.execs.retain(|_, process| process.pending.is_none());
+        }
     }
 
     fn tell(&mut self, event: Event) {

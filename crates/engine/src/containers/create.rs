@@ -77,7 +77,7 @@ pub(super) async fn create(
                 );
             }
             let (id, attributes) = (record.id.clone(), record.event_attributes());
-            task::spawn(world, record, State::created(), None);
+            task::spawn(world, record, State::created());
             world.events.publish("container", "create", &id, attributes);
             Ok(ContainerCreateResponse { id, warnings })
         }
@@ -310,8 +310,7 @@ fn insert(world: &World, record: &mut ContainerRecord, name: Option<String>) -> 
                 .filter(|mount| mount.kind == MountKind::Volume)
             {
                 if volume_rows::find(tx, &mount.name)?.is_none() {
-                    let text = format!("volume {} was removed meanwhile", mount.name);
-                    return Err(Error::conflict(text));
+                    return Err(removed_meanwhile(&mount.name));
                 }
                 volume_rows::add_user(tx, &mount.name, &record.id)?;
             }
@@ -327,6 +326,10 @@ fn insert(world: &World, record: &mut ContainerRecord, name: Option<String>) -> 
         }
     }
     Err(Error::internal("no free name was found for the container"))
+}
+
+fn removed_meanwhile(volume: &str) -> Error {
+    Error::conflict(format!("volume {volume} was removed meanwhile"))
 }
 
 fn check_platform(
@@ -731,6 +734,13 @@ fn volume(
                         let place = place.unwrap_or(Path::new(&record.source));
                         fill(VolumeStore::open_top(place)?.as_fd())
                     })
+                })
+                .map_err(|error| {
+                    // No container uses it yet, so another client may remove it.
+                    match world.db.read(|tx| volume_rows::find(tx, &record.name)) {
+                        Ok(None) => removed_meanwhile(&record.name),
+                        Ok(Some(_)) | Err(_) => error,
+                    }
                 })?;
             }
         }

@@ -505,6 +505,7 @@ impl Containers {
                 Ok(world.snapshots.usage(&id).map_or(0, |usage| usage.bytes))
             })
             .await?;
+            self.world.options.failpoints.pass("prune.next")?;
             match self.remove(&record.id, RemoveOptions::default()).await {
                 Ok(()) => {
                     report.space_reclaimed += size;

@@ -47,10 +47,8 @@ pub(super) async fn top(world: &Arc<World>, view: &View, ps_args: &str) -> Resul
             "specifying \"pid=FIELD\" is not allowed: the PID column is needed",
         ));
     }
-    let shim = view
-        .shim
-        .as_ref()
-        .ok_or_else(|| Error::conflict(format!("container {} is not running", view.record.id)))?;
+    let stopped = || Error::conflict(format!("container {} is not running", view.record.id));
+    let shim = view.shim.as_ref().ok_or_else(stopped)?;
     let pids = match shim.call(Do::Pids {}).await {
         Ok(Done::Pids { pids }) => pids,
         Ok(_) => {
@@ -58,6 +56,7 @@ pub(super) async fn top(world: &Arc<World>, view: &View, ps_args: &str) -> Resul
                 "the container's shim did not list processes",
             ));
         }
+        Err(_) if shim.has_ended().await => return Err(stopped()),
         Err(error) => return Err(Error::failed("list the container's processes", error)),
     };
     let list = pids
@@ -185,7 +184,10 @@ async fn sample(world: &Arc<World>, handle: &Handle) -> Result<ContainerStats> {
             Err(error) => return Err(Error::failed("read the container's resource use", error)),
         };
         let networks = if view.record.network_mode().is_private() {
-            let traffic = world.plane.host.traffic(&view.record.id)?;
+            let traffic = match world.plane.host.traffic(&view.record.id) {
+                Err(hull_network::Error::NoSandbox { .. }) => return Ok(named),
+                other => other?,
+            };
             Some(
                 traffic
                     .into_iter()

@@ -178,6 +178,7 @@ impl Networks {
             if keep {
                 continue;
             }
+            self.world.options.failpoints.pass("prune.next")?;
             let gone = record.clone();
             match blocking(&self.world, move |world| remove(world, &gone)).await {
                 Ok(()) => {

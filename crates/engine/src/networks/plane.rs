@@ -17,6 +17,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result, chain, failed};
+use crate::failpoint::Failpoints;
 use crate::id::{new_id, short};
 
 /// A network with what only the API cares for: the JSON column of its row.
@@ -342,6 +343,30 @@ impl Plane {
         first
     }
 
+    /// Takes one end out of a container that runs on: ports, names, interface, row. Goes on over errors, not over a failure point.
+    pub(crate) fn drop_endpoint(
+        &self,
+        container_id: &str,
+        leaving: &Attachment,
+        failpoints: &Failpoints,
+    ) -> Result<()> {
+        failpoints.pass("network.disconnect.record")?;
+        let closed = self.close(std::slice::from_ref(leaving));
+        failpoints.pass("network.disconnect.closed")?;
+        let network = &leaving.network.network;
+        let link = self
+            .host
+            .disconnect(container_id, network, &leaving.endpoint)
+            .map_err(Error::from);
+        failpoints.pass("network.disconnect.link")?;
+        // Last: its address is given to nobody while the interface may still have it.
+        let row = self
+            .db
+            .write(|tx| rows::remove_endpoint(tx, &leaving.endpoint.id))
+            .map_err(Error::from);
+        closed.and(link).and(row)
+    }
+
     /// The namespace itself. Fine when it is not there.
     pub(crate) fn take_down(&self, container_id: &str) -> Result<()> {
         self.host.dns_stop(container_id);
@@ -427,7 +452,6 @@ fn choose_addresses(
     Ok(())
 }
 
-/// Writes the rows.
 /// Writes what connecting has added: the interface's name, without which a later daemon could not disconnect it.
 pub(crate) fn record_connected(tx: &Tx, attachments: &[Attachment]) -> Result<()> {
     for Attachment { endpoint, .. } in attachments {
@@ -437,6 +461,7 @@ pub(crate) fn record_connected(tx: &Tx, attachments: &[Attachment]) -> Result<()
     Ok(())
 }
 
+/// Writes the rows.
 fn record_endpoint(tx: &Tx, attachment: &Attachment) -> Result<()> {
     let Attachment { network, endpoint } = attachment;
     let row = rows::Endpoint {

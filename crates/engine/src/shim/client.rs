@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hull_shim::protocol::{self, Decoder, Do, Done, Event, Failure, FromShim, Request};
+use hull_shim::protocol::{self, Decoder, Do, Done, Event, Failure, FromShim, Request, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
@@ -42,6 +42,15 @@ pub(crate) struct ShimClient {
 }
 
 impl ShimClient {
+    /// Whether its container has ended, or it is gone itself: who has seen the container run a moment ago was too late.
+    pub(crate) async fn has_ended(&self) -> bool {
+        match self.call(Do::State {}).await {
+            Ok(Done::State(state)) => state.status == Status::Exited,
+            Ok(_) => false,
+            Err(error) => error == CallError::Gone,
+        }
+    }
+
     /// Takes over a control connection, the first line of which is still to be sent.
     pub(crate) fn new(stream: UnixStream, events: mpsc::Sender<ShimEvent>) -> ShimClient {
         let (calls, queue) = mpsc::channel(CALLS_QUEUED_MAX);

@@ -197,9 +197,19 @@ impl Task {
         }));
     }
 
-    /// Kills it and waits until its end is recorded, whatever else comes from the shim meanwhile.
+    /// Kills it for its removal and waits until its end is recorded, whatever else comes from the shim meanwhile.
     pub(super) async fn kill_and_wait(&mut self) -> Result<()> {
         let deadline = Instant::now() + KILL_WAIT;
+        // Who waits for it to come back waits in vain; started again it would outlive this kill.
+        for reply in self
+            .stopping
+            .iter_mut()
+            .flat_map(|one| one.restart.drain(..))
+        {
+            let _ = reply.send(Err(Error::conflict(
+                "container is marked for removal and cannot be started",
+            )));
+        }
         self.signal_all(rustix::process::Signal::KILL.as_raw())
             .await;
         if matches!(self.state.phase, Phase::Paused(_))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hull_shim::protocol::{Do, Done, Status};
+use hull_shim::protocol::Do;
 use tokio::time::Instant;
 
 use super::{Reply, Stopping, Task, not_modified};
@@ -237,11 +237,7 @@ impl Task {
     /// What a shim did not do. One that is gone, or whose container is, has told its end, of which this task will hear next.
     async fn undone(&self, what: String, error: CallError) -> Error {
         let gone = match &self.shim {
-            Some(shim) => match shim.client.call(Do::State {}).await {
-                Ok(Done::State(state)) => state.status == Status::Exited,
-                Ok(_) => false,
-                Err(error) => error == CallError::Gone,
-            },
+            Some(shim) => shim.client.has_ended().await,
             None => true,
         };
         if gone {

@@ -44,7 +44,7 @@ pub(crate) use change::name_taken;
 pub(crate) use failure::exec_failure;
 pub(crate) use links::environment as link_environment;
 pub(crate) use prepare::{
-    cgroups_path, exec_inputs_user, image_view_key, start_dns as restart_dns,
+    cgroups_path, exec_inputs_user, image_view_key, start_dns as restart_dns, without_dns,
 };
 
 /// Requests that wait for a container's task.
@@ -195,12 +195,20 @@ pub(crate) struct Task {
 }
 
 /// Starts the task of a container that is in the database, and registers it.
-pub(crate) fn spawn(
+pub(crate) fn spawn(world: &Arc<World>, record: ContainerRecord, state: State) -> Handle {
+    let (handle, task) = register(world, record, state, None);
+    task.go();
+    handle
+}
+
+/// Registers a container that is in the database. Its task does nothing until [`Task::go`]: what happens to the container
+/// meanwhile waits.
+pub(crate) fn register(
     world: &Arc<World>,
     record: ContainerRecord,
     state: State,
     adopted: Option<Adopted>,
-) -> Handle {
+) -> (Handle, Task) {
     let (sender, queue) = mpsc::channel(QUEUE_MAX);
     let (attachments, shim) = match adopted {
         Some(Adopted {
@@ -228,7 +236,7 @@ pub(crate) fn spawn(
         view: receiver,
     };
     world.registry.insert(handle.clone(), &record.name);
-    let mut task = Task {
+    let task = Task {
         world: world.clone(),
         record,
         state,
@@ -252,11 +260,7 @@ pub(crate) fn spawn(
         teardown: None,
         leaving: None,
     };
-    tokio::spawn(async move {
-        task.watch_health();
-        task.run().await;
-    });
-    handle
+    (handle, task)
 }
 
 /// What restore found of a container that runs.
@@ -281,6 +285,14 @@ async fn sleep_until(deadline: Option<Instant>) {
 }
 
 impl Task {
+    /// Begins to answer requests and the shim.
+    pub(crate) fn go(mut self) {
+        tokio::spawn(async move {
+            self.watch_health();
+            self.run().await;
+        });
+    }
+
     async fn run(&mut self) {
         while !self.removed && !self.left {
             let kill_at = self.stopping.as_ref().and_then(|stopping| stopping.kill_at);

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use hull_api::network::EndpointSettings;
-use hull_state::networks as rows;
+use hull_state::{containers, networks as rows};
 
 use super::Task;
 use super::prepare;
 use crate::admit::{Admitted, Request};
 use crate::error::{Error, Result};
 use crate::networks::plane::{self, Attachment};
-use crate::record::NetworkMode;
+use crate::record::{ContainerRecord, NetworkMode};
 use crate::undo::Undo;
 use crate::world::blocking;
 
@@ -49,9 +49,10 @@ impl Task {
         }
         record.networks.insert(name.clone(), settings.clone());
         if admitted != Admitted::RecordOnly && self.shim.is_some() {
-            self.connect_live(&name, settings).await?;
+            self.connect_live(&name, settings, record).await?;
+        } else {
+            self.save_record(record)?;
         }
-        self.save_record(record)?;
         self.publish();
         Ok(())
     }
@@ -93,7 +94,14 @@ impl Task {
         crate::containers::validate::endpoint(name, settings, found)
     }
 
-    async fn connect_live(&mut self, name: &str, settings: EndpointSettings) -> Result<()> {
+    /// Connects a container that runs; `with` is its record with the network in it. What a death leaves before that record is
+    /// written no container lists, and boot takes it away again.
+    async fn connect_live(
+        &mut self,
+        name: &str,
+        settings: EndpointSettings,
+        with: ContainerRecord,
+    ) -> Result<()> {
         let (record, name) = (self.record.clone(), name.to_owned());
         let id = record.id.clone();
         let mut undo = Undo::new();
@@ -103,12 +111,12 @@ impl Task {
         .await?;
         {
             let (world, leased) = (self.world.clone(), leased.clone());
-            undo.push("the leased addresses", async move {
+            let (record, left) = (self.record.clone(), self.attachments.clone());
+            undo.push("the end in the network", async move {
                 blocking(&world, move |world| {
-                    world
-                        .db
-                        .write(|tx| rows::remove_endpoint(tx, &leased.endpoint.id))?;
-                    world.plane.close(std::slice::from_ref(&leased))
+                    let failpoints = &world.options.failpoints;
+                    let dropped = world.plane.drop_endpoint(&record.id, &leased, failpoints);
+                    prepare::without_dns(world, &record, &leased, &left).and(dropped)
                 })
                 .await
             });
@@ -126,16 +134,18 @@ impl Task {
                 prepare::start_dns(world, &record)?;
             }
             world.plane.connect(&id, &mut attachment)?;
-            world
-                .db
-                .try_write(|tx| plane::record_connected(tx, std::slice::from_ref(&attachment)))?;
             world.options.failpoints.pass("network.connect.applied")?;
-            Ok(attachment)
+            world.db.try_write(|tx| {
+                plane::record_connected(tx, std::slice::from_ref(&attachment))?;
+                Ok::<_, Error>(containers::set_record(tx, &with.id, &with.encode()?)?)
+            })?;
+            Ok((attachment, with))
         })
         .await;
         match connected {
-            Ok(attachment) => {
+            Ok((attachment, with)) => {
                 undo.disarm();
+                self.record = Arc::new(with);
                 self.emit_network("connect", &attachment);
                 let mut attachments = (*self.attachments).clone();
                 attachments.push(attachment);
@@ -176,26 +186,25 @@ impl Task {
             .attachments
             .iter()
             .position(|attachment| attachment.network.network.id == found.network.id);
+        // First: what a death leaves after this no container lists, and boot takes it away.
+        self.save_record(record)?;
         if let Some(at) = at {
             let mut attachments = (*self.attachments).clone();
             let attachment = attachments.remove(at);
+            self.attachments = Arc::new(attachments);
+            self.publish();
             let (id, leaving) = (self.record.id.clone(), attachment.clone());
+            let (record, left) = (self.record.clone(), self.attachments.clone());
             blocking(&self.world, move |world| {
-                world.plane.close(std::slice::from_ref(&leaving))?;
-                world
-                    .db
-                    .write(|tx| rows::remove_endpoint(tx, &leaving.endpoint.id))?;
-                Ok(world
-                    .plane
-                    .host
-                    .disconnect(&id, &leaving.network.network, &leaving.endpoint)?)
+                let failpoints = &world.options.failpoints;
+                let dropped = world.plane.drop_endpoint(&id, &leaving, failpoints);
+                prepare::without_dns(world, &record, &leaving, &left).and(dropped)
             })
             .await?;
             self.emit_network("disconnect", &attachment);
-            self.attachments = Arc::new(attachments);
+        } else {
+            self.publish();
         }
-        self.save_record(record)?;
-        self.publish();
         Ok(())
     }
 

@@ -114,6 +114,26 @@ pub(crate) fn start_dns(world: &World, record: &ContainerRecord) -> Result<()> {
     )
 }
 
+/// The other way round: where none of the networks that a running container is left with has names, its embedded DNS server ends. No later
+/// daemon would start it, and the container's resolv.conf must not name it.
+pub(crate) fn without_dns(
+    world: &World,
+    record: &ContainerRecord,
+    leaving: &Attachment,
+    left: &[Attachment],
+) -> Result<()> {
+    let has_dns = |attachment: &Attachment| attachment.network.has_dns();
+    if !has_dns(leaving) || left.iter().any(has_dns) {
+        return Ok(());
+    }
+    world.plane.host.dns_stop(&record.id);
+    let resolver = resolver(world, record)?;
+    files::write(
+        &world.container_dir(&record.id).resolv_conf(),
+        &resolver.render(&resolver.reachable()),
+    )
+}
+
 fn resolver(world: &World, record: &ContainerRecord) -> Result<Resolver> {
     let parse = |text: &String| {
         text.parse()

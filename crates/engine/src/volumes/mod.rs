@@ -291,6 +291,7 @@ impl Volumes {
             if used || !wanted || !(all || anonymous) || !volume.options.is_empty() {
                 continue;
             }
+            self.world.options.failpoints.pass("prune.next")?;
             match self.remove(&volume.name, false).await {
                 Ok(()) => {
                     report.space_reclaimed += volume

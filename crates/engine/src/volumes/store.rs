@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hull_api::volume::VolumeCreateRequest;
 use hull_plugin::Plugins;
@@ -19,6 +19,9 @@ use crate::id::{new_id, volume_name};
 /// Label of volumes that were made without a name.
 pub(super) const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
 
+/// Beginning of the name of a directory whose volume is gone and that is about to be deleted: no volume is called so.
+const ASIDE_PREFIX: &str = ".removed-";
+
 /// A new volume's labels, as its row has them.
 pub(super) fn labels(request: &VolumeCreateRequest, anonymous: bool) -> Result<String> {
     let mut labels = request.labels.clone();
@@ -26,6 +29,15 @@ pub(super) fn labels(request: &VolumeCreateRequest, anonymous: bool) -> Result<S
         labels.insert(ANONYMOUS_LABEL.to_owned(), String::new());
     }
     serde_json::to_string(&labels).map_err(failed("encode a volume's labels"))
+}
+
+fn delete(dir: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(failed(format!("remove {}", dir.display()))(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Waits for a plugin on a thread that may block.
@@ -38,6 +50,7 @@ pub(crate) struct VolumeStore {
     db: Db,
     root: PathBuf,
     mounts: mounts::Mounts,
+    naming: Mutex<()>,
     pub(super) plugged: Plugged,
     /// Owner and group of new volumes: the containers' root.
     owner: (u32, u32),
@@ -61,6 +74,7 @@ impl VolumeStore {
             db,
             root,
             mounts: mounts::Mounts::default(),
+            naming: Mutex::default(),
             owner,
         })
     }
@@ -140,6 +154,13 @@ impl VolumeStore {
     ) -> Result<(rows::Volume, bool)> {
         options::check(&request.driver_opts)?;
         let mountpoint = self.mountpoint(name);
+        let _naming = self.naming();
+        if let Some(known) = self.db.read(|tx| rows::find(tx, name))? {
+            // Somebody was quicker.
+            return Ok((known, false));
+        }
+        // Of a volume of this name that is just being removed: a new one is empty.
+        let left = self.set_aside(name)?;
         // Files before the row.
         std::fs::create_dir_all(&mountpoint)
             .map_err(failed(format!("make {}", mountpoint.display())))?;
@@ -156,18 +177,22 @@ impl VolumeStore {
             anonymous,
         };
         match self.db.write(|tx| rows::insert(tx, &volume)) {
-            Ok(()) => Ok((volume, true)),
-            // Somebody was quicker.
+            Ok(()) => {}
+            // A plugin's.
             Err(hull_state::Error::Taken { .. }) => {
-                match self.db.read(|tx| rows::find(tx, name))? {
+                return match self.db.read(|tx| rows::find(tx, name))? {
                     Some(known) => Ok((known, false)),
                     None => Err(Error::conflict(format!(
                         "volume {name} was removed meanwhile"
                     ))),
-                }
+                };
             }
-            Err(other) => Err(other.into()),
+            Err(other) => return Err(other.into()),
         }
+        if let Some(Err(error)) = left.map(|dir| delete(&dir)) {
+            tracing::warn!(volume = name, %error, "files are left for the next start to sweep");
+        }
+        Ok((volume, true))
     }
 
     /// What a container is told to be the source of its mount: a plugin may say only when it mounts.
@@ -333,6 +358,19 @@ impl VolumeStore {
 
     /// Removes a volume's directory, after its row. What was mounted there is left alone.
     fn remove_files(&self, name: &str) -> Result<()> {
+        let aside = {
+            let _naming = self.naming();
+            if self.db.read(|tx| rows::find(tx, name))?.is_some() {
+                // There is a new one of this name, which has taken the old one's away.
+                return Ok(());
+            }
+            self.set_aside(name)?
+        };
+        aside.map_or(Ok(()), |dir| delete(&dir))
+    }
+
+    /// Renames a volume's directory to one that nobody uses: deleting takes as long as there are files. `None`: there is none.
+    fn set_aside(&self, name: &str) -> Result<Option<PathBuf>> {
         volume_name(name)?;
         let dir = self.root.join(name);
         let target = self.mountpoint(name);
@@ -343,12 +381,18 @@ impl VolumeStore {
                 target.display()
             )));
         }
-        match std::fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(failed(format!("remove {}", dir.display()))(error))
-            }
-            _ => Ok(()),
+        let aside = self.root.join(format!("{ASIDE_PREFIX}{}", new_id()));
+        match std::fs::rename(&dir, &aside) {
+            Ok(()) => Ok(Some(aside)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(format!("rename {}", dir.display()))(error)),
         }
+    }
+
+    /// While this is held no other volume's directory comes or goes: of two clients, one that removes a volume and one that makes a volume
+    /// of the same name, the second must not find its directory taken away by the first.
+    fn naming(&self) -> MutexGuard<'_, ()> {
+        self.naming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Directories without a row, as a crash leaves them.
@@ -365,7 +409,9 @@ impl VolumeStore {
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
             };
-            if !known.contains(&name) && volume_name(&name).is_ok() {
+            if name.starts_with(ASIDE_PREFIX) {
+                delete(&entry.path())?;
+            } else if !known.contains(&name) && volume_name(&name).is_ok() {
                 self.remove_files(&name)?;
             }
         }

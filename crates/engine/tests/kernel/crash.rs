@@ -1,125 +1,16 @@
-//! The daemon dies at a failure point; the next one finds a world that fits its database.
+//! The daemon dies, or a shim, or a container's init, or two of them; what the next daemon makes of it.
+//! Its death at every failure point is in `points`.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
-use std::process::Command;
-
-use hull_engine::failpoint::POINTS;
-use hull_engine::{Engine, Kind};
+use hull_engine::Kind;
 
 use crate::case;
-use crate::fixture::{self, Case, Fixture};
+use crate::fixture::{Case, Fixture};
 
 pub const CASES: &[Case] = &[
-    case!(death_at_every_point),
     case!(an_unreadable_container_is_left_as_it_is),
     case!(death_of_daemon_and_shim),
     case!(death_of_shim_or_init_in_every_state),
 ];
-
-/// The process that dies: opens the engine on the given roots, with a failure point armed to abort, and lives a
-/// container's life.
-pub fn victim(args: &[OsString]) -> i32 {
-    let [root, number, point] = args else {
-        return 2;
-    };
-    let root = PathBuf::from(root);
-    let number: u32 = number.to_string_lossy().parse().unwrap_or(0);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
-        let mut options = fixture::options_at(&root, number, std::process::id());
-        options.cgroup_parent = Some(std::env::var("HKE_CGROUP").expect("HKE_CGROUP"));
-        options.instance = std::env::var("HKE_INSTANCE").expect("HKE_INSTANCE");
-        options.bridge.name = Some(format!("{}b", options.instance));
-        let engine = Engine::open(options.clone()).await.expect("open");
-        options
-            .failpoints
-            .arm(
-                &point.to_string_lossy(),
-                hull_engine::failpoint::Action::Abort,
-            )
-            .expect("a point");
-        let mut request = Fixture::sh("exec sleep 1000");
-        request
-            .host_config
-            .port_bindings
-            .insert("80/tcp".to_owned(), Some(vec![Default::default()]));
-        request.host_config.binds = vec!["crash:/data".to_owned()];
-        let id = engine
-            .containers
-            .create(Some("crash"), None, request)
-            .await
-            .expect("create")
-            .id;
-        engine.containers.start(&id).await.expect("start");
-        engine.containers.kill(&id, None).await.expect("kill");
-        // The teardown after an exit goes on by itself.
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-        let options = hull_engine::containers::RemoveOptions {
-            force: true,
-            ..Default::default()
-        };
-        engine
-            .containers
-            .remove(&id, options)
-            .await
-            .expect("remove");
-        engine
-            .volumes
-            .remove("crash", false)
-            .await
-            .expect("remove the volume");
-        let network = hull_api::network::NetworkCreateRequest {
-            name: "crashnet".into(),
-            ..Default::default()
-        };
-        let network = engine
-            .networks
-            .create(network)
-            .await
-            .expect("create a network");
-        engine
-            .networks
-            .remove(&network.id)
-            .await
-            .expect("remove the network");
-    });
-    0
-}
-
-async fn death_at_every_point() {
-    let mut fixture = Fixture::new().await;
-    for point in POINTS
-        .iter()
-        .filter(|point| !point.starts_with("network.connect"))
-    {
-        let (root, number) = (fixture.root.path().to_owned(), fixture.number);
-        fixture.engine.shutdown(false).await.unwrap();
-        let output = Command::new("/proc/self/exe")
-            .arg("victim")
-            .arg(&root)
-            .arg(number.to_string())
-            .arg(point)
-            .env(
-                "HKE_CGROUP",
-                fixture.options.cgroup_parent.as_deref().unwrap(),
-            )
-            .env("HKE_INSTANCE", &fixture.options.instance)
-            .env("RUST_BACKTRACE", "0")
-            .output()
-            .unwrap();
-        assert!(!output.status.success(), "{point} was not reached");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!said.contains("panicked"), "{point}: {said}");
-        fixture = fixture.reopen().await;
-        consistent(&fixture, point).await;
-    }
-    fixture.finish().await;
-}
 
 /// A row that this Hull cannot read (a newer one wrote it) costs nobody his container.
 async fn an_unreadable_container_is_left_as_it_is() {
@@ -250,89 +141,4 @@ async fn death_of_shim_or_init_in_every_state() {
         }
     }
     fixture.finish().await;
-}
-
-/// What the next daemon must find, and that it can go on with it.
-async fn consistent(fixture: &Fixture, point: &str) {
-    let containers = &fixture.engine.containers;
-    let here = containers.inspect("crash", false).await;
-    match here {
-        Ok(container) => {
-            let running = container.state.running;
-            assert!(
-                ["created", "running", "exited"].contains(&container.state.status.as_str()),
-                "{point}: {}",
-                container.state.status
-            );
-            if running {
-                assert!(
-                    std::path::Path::new(&format!("/proc/{}", container.state.pid)).exists(),
-                    "{point}"
-                );
-            } else {
-                containers
-                    .start("crash")
-                    .await
-                    .unwrap_or_else(|error| panic!("{point}: {}", error.message));
-            }
-            fixture.remove("crash").await;
-        }
-        Err(error) => assert_eq!(error.kind, Kind::NotFound, "{point}"),
-    }
-    for volume in fixture
-        .engine
-        .volumes
-        .list(Default::default())
-        .await
-        .unwrap()
-        .volumes
-    {
-        fixture
-            .engine
-            .volumes
-            .remove(&volume.name, false)
-            .await
-            .unwrap();
-    }
-    if fixture
-        .engine
-        .networks
-        .inspect("crashnet", false, "")
-        .await
-        .is_ok()
-    {
-        fixture.engine.networks.remove("crashnet").await.unwrap();
-    }
-    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    for dir in [
-        "run/shims",
-        "run/netns",
-        "run/runtime",
-        "data/containers",
-        "data/volumes",
-    ] {
-        let left: Vec<_> = std::fs::read_dir(fixture.root.join(dir))
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.file_name())
-            .collect();
-        assert!(left.is_empty(), "{point}: {dir}: {left:?}");
-    }
-    let db = hull_state::Db::open(fixture.root.join("data/state.db")).unwrap();
-    db.read(|tx| {
-        assert!(
-            hull_state::networks::endpoints(tx)?.is_empty(),
-            "{point}: endpoints"
-        );
-        let snapshots = hull_state::snapshots::list(tx)?;
-        assert!(
-            snapshots
-                .iter()
-                .all(|one| one.kind == hull_state::snapshots::Kind::Committed),
-            "{point}: {snapshots:?}"
-        );
-        Ok(())
-    })
-    .unwrap();
 }

@@ -1,6 +1,7 @@
 //! An engine on roots of its own, with busybox in it, that leaves nothing behind.
 
 use std::pin::Pin;
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use hull_api::filters::Filters;
 use hull_engine::containers::{LogsOptions, RemoveOptions};
 use hull_engine::{Engine, EngineOptions};
 use hull_testkit::TempRoot;
+
+use crate::debris::Debris;
 
 /// A named test.
 pub type Case = (&'static str, fn() -> Pin<Box<dyn Future<Output = ()>>>);
@@ -23,12 +26,15 @@ macro_rules! case {
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(1);
+static SWEPT: Once = Once::new();
 
 /// Prefix of everything that is made on the kernel.
 pub const PREFIX: &str = "hke";
 
 pub struct Fixture {
     pub engine: Engine,
+    /// Before the root: mounts in it go first.
+    debris: Debris,
     pub root: TempRoot,
     pub options: EngineOptions,
     /// Of this engine among those of the process: its subnet.
@@ -62,6 +68,7 @@ impl Fixture {
     /// With options that differ.
     pub async fn with(change: impl FnOnce(&mut EngineOptions, &std::path::Path)) -> Fixture {
         let root = TempRoot::new("hke");
+        SWEPT.call_once(|| Debris::sweep_dead(root.path().parent().unwrap()));
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let mut options = options_at(root.path(), number, std::process::id());
         change(&mut options, root.path());
@@ -70,11 +77,13 @@ impl Fixture {
             root.name().as_str(),
             options.cgroup_parent.as_deref().unwrap(),
         ]);
+        let debris = Debris::new(root.path(), &options);
         let engine = Engine::open(options.clone())
             .await
             .expect("open the engine");
         let fixture = Fixture {
             engine,
+            debris,
             root,
             options,
             number,
@@ -188,6 +197,7 @@ impl Fixture {
     pub async fn reopen(self) -> Fixture {
         let Fixture {
             engine,
+            debris,
             root,
             options,
             number,
@@ -200,6 +210,7 @@ impl Fixture {
             .expect("open the engine again");
         Fixture {
             engine,
+            debris,
             root,
             options,
             number,
@@ -233,38 +244,8 @@ impl Fixture {
         assert_eq!(left("run/netns"), 0, "pinned namespaces");
         assert_eq!(left("run/runtime"), 0, "the runtime's records");
         self.engine.shutdown(false).await.expect("shutdown");
-        let name = self.options.bridge.name.clone().unwrap();
         drop(self.engine);
-        let _ = std::process::Command::new("ip")
-            .args(["link", "del", &name])
-            .output();
-        for family in ["ip", "ip6", "inet", "bridge"] {
-            let tables = std::process::Command::new("nft")
-                .args(["list", "tables", family])
-                .output();
-            let text = tables
-                .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
-                .unwrap_or_default();
-            for line in text
-                .lines()
-                .filter(|line| line.contains(&self.options.instance))
-            {
-                if let Some(table) = line.split_whitespace().last() {
-                    let _ = std::process::Command::new("nft")
-                        .args(["delete", "table", family, table])
-                        .output();
-                }
-            }
-        }
-        // The parent of the containers' cgroups is shared and stays; here it is the test's own.
-        let parent = self.options.cgroup_parent.clone().unwrap();
-        for hierarchy in std::fs::read_dir("/sys/fs/cgroup")
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            let _ = std::fs::remove_dir(hierarchy.path().join(&parent));
-        }
+        self.debris.remove_kept();
         self.leaks.assert_none();
     }
 }

@@ -4,13 +4,16 @@
 //! own; arguments filter by name.
 
 mod crash;
+mod debris;
 mod devices;
 mod fixture;
 mod forwarding;
 mod lifecycle;
 mod network;
 mod plugins;
+mod points;
 mod steps;
+mod world;
 
 use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
@@ -23,6 +26,7 @@ fn cases() -> Vec<Case> {
         network::CASES,
         steps::CASES,
         crash::CASES,
+        points::CASES,
         devices::CASES,
         forwarding::CASES,
         plugins::CASES,
@@ -34,7 +38,7 @@ fn main() {
     let args: Vec<OsString> = std::env::args_os().collect();
     match args.get(1).and_then(|arg| arg.to_str()) {
         Some("shim") => std::process::exit(hull_shim::main(&args[2..])),
-        Some("victim") => std::process::exit(crash::victim(&args[2..])),
+        Some("victim") => std::process::exit(points::victim(&args[2..])),
         _ => {}
     }
     let filters: Vec<String> = args[1..]

@@ -66,6 +66,27 @@ pub(crate) fn disconnect(sandbox: &Sandbox, interface: &str) -> Result<()> {
     absence_is_fine(sandbox.route().execute(batch))
 }
 
+/// Deletes the interface that was made by this plan, whatever its name is; that there is none is no error. It is known by its hardware
+/// address, and where it has none of its own (ipvlan) by the planned addresses.
+pub(crate) fn disconnect_planned(sandbox: &Sandbox, plan: &InterfacePlan) -> Result<()> {
+    let mut route = sandbox.route();
+    for link in route.links()? {
+        let made = match plan.mac {
+            Some(mac) => link.mac == Some(mac),
+            None => {
+                let has = route.addresses(link.index)?;
+                plan.addresses.iter().any(|address| has.contains(address))
+            }
+        };
+        if made {
+            let mut batch = Batch::new();
+            batch.delete_link(&link.name);
+            return absence_is_fine(route.execute(batch));
+        }
+    }
+    Ok(())
+}
+
 fn free_name(route: &mut Route, prefix: &str) -> Result<String> {
     let links = route.links()?;
     // One of the first links.len() + 1 numbers is free.

@@ -4,7 +4,7 @@ mod apply;
 mod bridge;
 pub(crate) mod sysctl;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
@@ -100,9 +100,17 @@ pub struct Host {
     /// By network id: what was asked for, and the index of the bridge that was made of it. Locked after `route`.
     ensured: Mutex<HashMap<String, (Network, u32)>>,
     firewall: Backend,
-    sandboxes: Mutex<HashMap<String, Arc<Sandbox>>>,
+    sandboxes: Mutex<Sandboxes>,
     ports: Ports,
     dns: dns::Server,
+}
+
+/// Namespaces by key.
+#[derive(Default)]
+struct Sandboxes {
+    open: HashMap<String, Arc<Sandbox>>,
+    /// Being unpinned: opened again now they would live on with nobody to close them.
+    leaving: HashSet<String>,
 }
 
 /// The firewall in use.
@@ -255,11 +263,13 @@ impl Host {
     /// this daemon left is replaced; one made by this life is an error.
     pub fn create_sandbox(&self, key: &str) -> Result<PathBuf> {
         let path = self.checked_path(key)?;
-        if !lock(&self.sandboxes).contains_key(key) && path.exists() {
+        if !lock(&self.sandboxes).open.contains_key(key) && path.exists() {
             netns::remove(&path)?;
         }
         let sandbox = Sandbox::create(&path)?;
-        lock(&self.sandboxes).insert(key.to_owned(), Arc::new(sandbox));
+        lock(&self.sandboxes)
+            .open
+            .insert(key.to_owned(), Arc::new(sandbox));
         Ok(path)
     }
 
@@ -268,7 +278,9 @@ impl Host {
     pub fn adopt_sandbox(&self, key: &str, netns: BorrowedFd<'_>) -> Result<PathBuf> {
         let path = self.checked_path(key)?;
         let sandbox = Sandbox::adopt(&path, netns)?;
-        lock(&self.sandboxes).insert(key.to_owned(), Arc::new(sandbox));
+        lock(&self.sandboxes)
+            .open
+            .insert(key.to_owned(), Arc::new(sandbox));
         Ok(path)
     }
 
@@ -281,8 +293,14 @@ impl Host {
     /// there is no error.
     pub fn remove_sandbox(&self, key: &str) -> Result<()> {
         let path = self.checked_path(key)?;
-        lock(&self.sandboxes).remove(key);
-        netns::remove(&path)
+        {
+            let mut sandboxes = lock(&self.sandboxes);
+            sandboxes.open.remove(key);
+            sandboxes.leaving.insert(key.to_owned());
+        }
+        let removed = netns::remove(&path);
+        lock(&self.sandboxes).leaving.remove(key);
+        removed
     }
 
     fn checked_path(&self, key: &str) -> Result<PathBuf> {
@@ -296,18 +314,20 @@ impl Host {
     }
 
     fn sandbox(&self, key: &str) -> Result<Arc<Sandbox>> {
-        if let Some(sandbox) = lock(&self.sandboxes).get(key) {
+        let path = self.checked_path(key)?;
+        let mut sandboxes = lock(&self.sandboxes);
+        if let Some(sandbox) = sandboxes.open.get(key) {
             return Ok(Arc::clone(sandbox));
         }
-        let path = self.checked_path(key)?;
-        if !path.exists() {
-            return Err(Error::NoSandbox {
-                key: key.to_owned(),
-            });
+        let none = || Error::NoSandbox {
+            key: key.to_owned(),
+        };
+        if sandboxes.leaving.contains(key) {
+            return Err(none());
         }
         // Pinned by an earlier life of this daemon.
-        let sandbox = Arc::new(Sandbox::open(&path)?);
-        lock(&self.sandboxes).insert(key.to_owned(), Arc::clone(&sandbox));
+        let sandbox = Arc::new(Sandbox::open(&path)?.ok_or_else(none)?);
+        sandboxes.open.insert(key.to_owned(), Arc::clone(&sandbox));
         Ok(sandbox)
     }
 
@@ -335,17 +355,15 @@ impl Host {
         }
     }
 
-    /// Removes one endpoint's interface from a sandbox that lives on (10-26 ms; not needed before `remove_sandbox`).
+    /// Removes one endpoint's interface from a sandbox that lives on (10-26 ms; not needed before `remove_sandbox`). Of an endpoint whose
+    /// connecting was cut off nobody wrote down the interface's name: then it is the one that looks as planned, if there is one.
     pub fn disconnect(&self, key: &str, network: &Network, endpoint: &Endpoint) -> Result<()> {
         let facts = self.facts_for(network)?;
         match driver::by_name(&network.driver)?.plan(network, endpoint, &facts)? {
             NetPlan::Nothing => Ok(()),
             NetPlan::Interface(plan) => match plan.name {
                 InterfaceName::Exact(name) => apply::disconnect(&*self.sandbox(key)?, &name),
-                InterfaceName::Prefix(_) => Err(Error::Invalid(format!(
-                    "endpoint {} does not say which interface it has",
-                    endpoint.id
-                ))),
+                InterfaceName::Prefix(_) => apply::disconnect_planned(&*self.sandbox(key)?, &plan),
             },
         }
     }
