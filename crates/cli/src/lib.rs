@@ -11,6 +11,8 @@ pub mod contexts;
 pub mod failure;
 mod format;
 pub mod go;
+#[cfg(test)]
+mod golden;
 pub mod help;
 pub mod opts;
 pub mod registry;
@@ -96,7 +98,7 @@ fn run(cli: &mut Cli, words: &[String]) -> Outcome {
         .map_err(|error| flag_error(&error, &entry.use_line(&path), &path))?;
     if matches.get_flag("help") {
         cli.out(args::short_help_note(&words[used..]))?;
-        cli.out(command_help(&cli.bin, entry, &path))?;
+        cli.out(command_help(&cli.bin, entry, &path, help::width()))?;
         return Ok(0);
     }
     let count = matches
@@ -152,7 +154,8 @@ fn show_group(cli: &Cli, words: &[String]) -> Outcome {
 fn show_help(cli: &Cli, words: &[String]) -> Outcome {
     let bin = &cli.bin;
     let text = if let Some((entry, used)) = find(commands::ENTRIES, commands::GROUPS, words) {
-        command_help(bin, entry, &format!("{bin} {}", words[..used].join(" ")))
+        let path = format!("{bin} {}", words[..used].join(" "));
+        command_help(bin, entry, &path, help::width())
     } else if let Some(group) = words
         .first()
         .and_then(|word| commands::GROUPS.iter().find(|group| group.name == word))

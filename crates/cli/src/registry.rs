@@ -183,8 +183,8 @@ pub fn flag_error(message: &str, use_line: &str, path: &str) -> Failure {
     )
 }
 
-/// Help of one command.
-pub fn command_help(bin: &str, entry: &Entry, path: &str) -> String {
+/// Help of one command, its flags wrapped to `width` columns.
+pub fn command_help(bin: &str, entry: &Entry, path: &str, width: usize) -> String {
     let mut out = format!("Usage:  {}\n\n{}\n", entry.use_line(path), entry.long);
     if entry.paths.len() > 1 {
         let names: Vec<String> = entry
@@ -194,7 +194,7 @@ pub fn command_help(bin: &str, entry: &Entry, path: &str) -> String {
             .collect();
         out.push_str(&format!("\nAliases:\n  {}\n", names.join(", ")));
     }
-    let flags = help::flag_usages(&entry.command(), help::width());
+    let flags = help::flag_usages(&entry.command(), width);
     if !flags.is_empty() {
         out.push_str(&format!("\nOptions:\n{flags}"));
     }

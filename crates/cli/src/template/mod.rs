@@ -10,6 +10,7 @@ mod funcs;
 mod lexer;
 mod parser;
 mod print;
+mod structs;
 
 pub use exec::{Data, Row};
 

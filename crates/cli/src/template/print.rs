@@ -1,9 +1,10 @@
 //! How Go prints values: `%v`, `%q`, `%d`, .. over JSON data.
 
+use super::structs;
 use crate::go::strconv;
 use serde_json::{Number, Value};
 
-/// `%v` of a value: maps as `map[a:1 b:2]` (sorted), lists as `[a b]`, nothing as `<no value>`.
+/// `%v` of a value: maps as `map[a:1 b:2]` (sorted), lists as `[a b]`, structures as `{1 2}`, nothing as `<no value>`.
 pub fn display(value: &Value) -> String {
     let mut out = String::new();
     write(&mut out, value, "<no value>");
@@ -27,6 +28,9 @@ fn write(out: &mut String, value: &Value, null: &str) {
             out.push(']');
         }
         Value::Object(map) => {
+            if let Some(values) = structs::values(map) {
+                return write_struct(out, &values);
+            }
             let mut keys: Vec<_> = map.keys().collect();
             keys.sort();
             out.push_str("map[");
@@ -36,11 +40,28 @@ fn write(out: &mut String, value: &Value, null: &str) {
                 }
                 out.push_str(key);
                 out.push(':');
-                write(out, &map[key], "<nil>");
+                match structs::member(key, &map[key]) {
+                    Some(text) => out.push_str(text),
+                    None => write(out, &map[key], "<nil>"),
+                }
             }
             out.push(']');
         }
     }
+}
+
+fn write_struct(out: &mut String, values: &[Result<&Value, &'static str>]) {
+    out.push('{');
+    for (index, value) in values.iter().enumerate() {
+        if index > 0 {
+            out.push(' ');
+        }
+        match value {
+            Ok(value) => write(out, value, "<nil>"),
+            Err(zero) => out.push_str(zero),
+        }
+    }
+    out.push('}');
 }
 
 fn display_number(number: &Number) -> String {

@@ -25,6 +25,29 @@ fn check(text: &str, expected: Expect) {
 }
 
 #[test]
+fn structures_have_values_and_no_names() {
+    let data = json!({
+        "State": {"Status": "exited", "Running": false, "Paused": false, "Restarting": false, "OOMKilled": false, "Dead": false, "Pid": 0,
+            "ExitCode": 3, "Error": "", "StartedAt": "s", "FinishedAt": "f"},
+        "Mounts": [{"Type": "bind", "Source": "/a", "Destination": "/b", "Mode": "", "RW": true, "Propagation": "rprivate"}],
+        "Ports": {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}], "81/tcp": null},
+        "Volumes": {"/data": {}}, "Labels": {"Name": "a", "MaximumRetryCount": "b"},
+    });
+    let shown = |text: &str| {
+        let template = Template::parse("", text).expect("a template");
+        template
+            .execute(Data::Json(&data), Mode::Strict)
+            .expect("a text")
+    };
+    expect!["{exited false false false false false 0 3  s f <nil>}"]
+        .assert_eq(&shown("{{.State}}"));
+    expect!["[{bind  /a /b   true rprivate}]"].assert_eq(&shown("{{.Mounts}}"));
+    expect!["map[80/tcp:[{0.0.0.0 8080}] 81/tcp:[]]"].assert_eq(&shown("{{.Ports}}"));
+    expect!["map[/data:{}] map[MaximumRetryCount:b Name:a]"]
+        .assert_eq(&shown("{{.Volumes}} {{.Labels}}"));
+}
+
+#[test]
 fn what_people_write() {
     check(
         "{{.Id}} {{.ID}} {{.State.Running}} {{.Size}}",
