@@ -269,6 +269,7 @@ mod tests {
             pid: 7,
             started_at: String::new(),
             cgroup: String::new(),
+            oom_killed: false,
         };
         vec![
             Phase::Created,

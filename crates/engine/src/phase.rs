@@ -29,6 +29,9 @@ pub struct Live {
     /// The container's cgroup, as the runtime made it.
     #[serde(default)]
     pub cgroup: String,
+    /// The kernel has killed something in it for want of memory.
+    #[serde(default)]
+    pub oom_killed: bool,
 }
 
 /// How the last run ended.
@@ -172,7 +175,7 @@ pub fn to_api_state(state: &State) -> ContainerState {
         running: state.phase.is_running(),
         paused: matches!(state.phase, Phase::Paused(_)),
         restarting: matches!(state.phase, Phase::Restarting(_)),
-        oom_killed: over && exit.oom_killed,
+        oom_killed: live.map_or(exit.oom_killed, |live| live.oom_killed),
         dead: matches!(state.phase, Phase::Dead(_)),
         pid: live.map_or(0, |live| i64::from(live.pid)),
         exit_code: if over { i64::from(exit.code) } else { 0 },

@@ -215,6 +215,7 @@ async fn find(world: &Arc<World>, record: &ContainerRecord, state: State) -> Fou
                     pid,
                     started_at,
                     cgroup: String::new(),
+                    oom_killed: shim.oom_killed,
                 };
                 let phase = if shim.status == Status::Paused {
                     Phase::Paused(live)

@@ -5,6 +5,7 @@
 //! the daemon is told; cgroup and runtime state are removed; attached clients get what is left; the shim ends.
 
 mod checkpoint;
+mod oom;
 mod output;
 
 use std::collections::BTreeMap;
@@ -56,6 +57,7 @@ pub struct Monitor {
     linger_until: Option<Instant>,
     /// When to give free memory back: after a start or an exec, once it is quiet.
     trim_at: Option<Instant>,
+    oom: oom::Oom,
 }
 
 /// What [`Monitor::new`] takes over.
@@ -121,6 +123,7 @@ enum Source {
     Output(usize),
     Input,
     Log,
+    Oom,
 }
 
 impl Monitor {
@@ -147,6 +150,7 @@ impl Monitor {
             buffer: vec![0; BUFFER_BYTES],
             linger_until: None,
             trim_at: None,
+            oom: oom::Oom::default(),
         }
     }
 
@@ -204,6 +208,7 @@ impl Monitor {
                 Source::Client(index) => self.client_ready(index),
                 Source::Output(index) => self.output_ready(exec.as_deref(), index),
                 Source::Log => self.log.flush(),
+                Source::Oom => self.oom_ready(),
                 Source::Input => {
                     if let Some(process) = self.process(exec.as_deref()) {
                         process.streams.flush_input();
@@ -227,6 +232,10 @@ impl Monitor {
         if let Some(pipe) = &behind {
             sources.push((Source::Log, None));
             fds.push(PollFd::new(pipe, PollFlags::OUT));
+        }
+        if let Some(watch) = &self.oom.watch {
+            sources.push((Source::Oom, None));
+            fds.push(PollFd::new(watch, watch.flags()));
         }
         let main = std::iter::once((None, &self.main));
         let execs = self.execs.iter().map(|(id, process)| (Some(id), process));
@@ -549,6 +558,7 @@ impl Monitor {
             status: self.status,
             pid: self.main.pid,
             started_at: self.started_at.clone(),
+            oom_killed: self.oom.told,
             execs: self
                 .execs
                 .iter()
@@ -577,6 +587,7 @@ impl Monitor {
                 self.main.pid = Some(pid);
                 self.main.streams = streams;
                 self.status = Status::Created;
+                self.watch_oom();
                 Ok(Done::Created { pid })
             }
             Err(e) => {
@@ -728,7 +739,7 @@ impl Monitor {
     /// The container's end, in the order that the head of this file gives.
     fn finish(&mut self, ended: Ended) {
         self.drain(None);
-        let oom_killed = self.task.oom_killed();
+        let oom_killed = self.oom_killed();
         let record = Exit {
             pid: self.main.pid.unwrap_or(0),
             code: ended.code,
@@ -740,9 +751,6 @@ impl Monitor {
             eprintln!("shim: writing the exit record: {e}");
         }
         self.status = Status::Exited;
-        if oom_killed {
-            self.tell(Event::Oom {});
-        }
         self.tell(Event::Exited(record));
         if let Err(e) = self.task.remove() {
             eprintln!("shim: {}", crate::chain(&e));

@@ -288,6 +288,9 @@ pub struct State {
     pub pid: Option<i32>,
     /// When the user's program started.
     pub started_at: Option<String>,
+    /// The kernel has killed a process of it for want of memory.
+    #[serde(default)]
+    pub oom_killed: bool,
     /// Execs that run: id and process id.
     pub execs: Vec<(String, i32)>,
 }

@@ -19,6 +19,18 @@ use crate::world::blocking;
 const DELIVERY_WAIT: Duration = Duration::from_millis(500);
 
 impl Task {
+    /// The shim says that the kernel kills in it for want of memory: the first process lives on, or ends soon. Nothing is written: the
+    /// shim says so again to the next daemon.
+    pub(super) fn on_oom(&mut self) {
+        if let Phase::Running(live) | Phase::Paused(live) | Phase::Stopping(live) =
+            &mut self.state.phase
+        {
+            live.oom_killed = true;
+        }
+        self.publish();
+        self.emit("oom", &[]);
+    }
+
     /// The shim says that the first process has ended.
     pub(super) async fn on_exit(&mut self, exit: Exit) {
         let Some(live) = self.state.phase.live().cloned() else {
@@ -226,7 +238,7 @@ impl Task {
                 Ok(ShimEvent::Said(Event::ExecExited { exec, code })) => {
                     self.world.execs.ended(&exec, code)
                 }
-                Ok(ShimEvent::Said(Event::Oom {})) => self.emit("oom", &[]),
+                Ok(ShimEvent::Said(Event::Oom {})) => self.on_oom(),
                 Err(_) => {
                     return Err(Error::internal(format!(
                         "tried to kill container, but did not receive an exit event (container {})",

@@ -335,7 +335,7 @@ impl Task {
             ShimEvent::Said(Event::ExecExited { exec, code }) => {
                 self.world.execs.ended(&exec, code);
             }
-            ShimEvent::Said(Event::Oom {}) => self.emit("oom", &[]),
+            ShimEvent::Said(Event::Oom {}) => self.on_oom(),
             ShimEvent::Gone => self.on_shim_gone().await,
         }
     }

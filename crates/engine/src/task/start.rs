@@ -195,6 +195,7 @@ impl Task {
             pid,
             started_at,
             cgroup: String::new(),
+            oom_killed: false,
         };
         let state = State {
             phase: Phase::Running(live.clone()),

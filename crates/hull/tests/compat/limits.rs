@@ -1,6 +1,6 @@
 //! Resources: memory, CPU, pids, block I/O, ulimits; what the kernel was told, and what it does.
 
-use crate::engine::{BUSYBOX, Engine};
+use crate::engine::{BUSYBOX, Engine, Kind, kind};
 
 /// A cgroup v1 file of the container, from inside, or a v2 one.
 fn limit(engine: &Engine, args: &[&str], v1: &str, v2: &str) -> String {
@@ -138,6 +138,51 @@ fn too_much_memory_is_an_oom_kill() {
         engine.inspect(&id, "{{.State.OOMKilled}} {{.State.ExitCode}}"),
         "true 137"
     );
+}
+
+#[test]
+fn an_oom_kill_is_told_while_the_container_lives() {
+    let Some(mut engine) = Engine::start() else {
+        return;
+    };
+    let limits = ["-m", "16m", "--memory-swap", "16m", "--name", "hungry"];
+    let run = [&["run", "-d"][..], &limits, &[BUSYBOX, "sleep", "1000"]].concat();
+    engine.ok(&run);
+    assert_eq!(engine.inspect("hungry", "{{.State.OOMKilled}}"), "false");
+    let killed = engine.run(&["exec", "hungry", "tail", "/dev/zero"]);
+    assert_eq!(killed.code(), 137, "{}", killed.stderr);
+    let now = || {
+        let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        time.expect("a time").as_secs_f64().to_string()
+    };
+    let events = |engine: &Engine| {
+        let until = now();
+        let wanted = [
+            "--filter",
+            "event=oom",
+            "--format",
+            "{{.Actor.Attributes.name}} {{.Action}}",
+        ];
+        engine.ok(&[&["events", "--since", "0", "--until", &until][..], &wanted].concat())
+    };
+    let told = hull_testkit::process::eventually(std::time::Duration::from_secs(10), || {
+        events(&engine).starts_with("hungry oom")
+    });
+    assert!(told, "{}", events(&engine));
+    assert_eq!(engine.inspect("hungry", "{{.State.Running}}"), "true");
+    if kind() == Kind::Docker {
+        // 20.10 notes the end only.
+        return;
+    }
+    engine.await_inspect("hungry", "{{.State.OOMKilled}}", "true");
+    engine.kill_daemon();
+    engine.start_daemon();
+    let state = "{{.State.OOMKilled}} {{.State.Running}}";
+    assert_eq!(engine.inspect("hungry", state), "true true");
+    engine.ok(&["stop", "-t", "0", "hungry"]);
+    assert_eq!(engine.inspect("hungry", state), "true false");
+    engine.ok(&["start", "hungry"]);
+    assert_eq!(engine.inspect("hungry", state), "false true");
 }
 
 #[test]

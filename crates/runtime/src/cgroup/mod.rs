@@ -6,6 +6,7 @@
 
 pub mod devices;
 mod host;
+mod oom;
 mod stats;
 pub(crate) mod systemd;
 mod v1;
@@ -26,6 +27,7 @@ use crate::options::CgroupManager;
 use crate::{Error, Result};
 
 pub use host::{HierarchyInfo, Host, Mode};
+pub use oom::OomWatch;
 pub use stats::{CpuStats, HugetlbStats, IoEntry, MemoryStats, PidsStats, Pressure, Stats};
 pub use systemd::Unit;
 

@@ -17,6 +17,7 @@ impl Monitor {
                 self.main.streams = streams;
                 self.status = Status::Running;
                 self.started_at = Some(started_at.clone());
+                self.watch_oom();
                 Ok(Done::Restored { pid, started_at })
             }
             Err(e) => {

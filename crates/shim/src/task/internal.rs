@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use hull_oci::runtime::{IdMapping, Resources, Spec};
-use hull_runtime::cgroup::CgroupPaths;
+use hull_runtime::cgroup::{CgroupPaths, OomWatch};
 use hull_runtime::{
     CheckpointOptions, CreateOptions, CriuOptions, ExecOptions, InitHandle, Preparation,
     RestoreOptions, StartBy, Stdio,
@@ -164,6 +164,10 @@ impl Internal {
 
     pub(super) fn pids(&self) -> Result<Vec<i32>, TaskError> {
         Ok(self.made()?.cgroup.pids()?)
+    }
+
+    pub(super) fn oom_watch(&self) -> Result<Option<OomWatch>, TaskError> {
+        Ok(self.made()?.cgroup.oom_watch()?)
     }
 
     pub(super) fn oom_killed(&self) -> bool {

@@ -6,6 +6,7 @@ mod internal;
 use std::path::{Path, PathBuf};
 
 use hull_oci::runtime::{Resources, Spec};
+use hull_runtime::cgroup::OomWatch;
 
 use crate::protocol::{ExecCreate, Failure, InitFailure, Runtime, ShimConfig};
 use crate::streams::Streams;
@@ -206,6 +207,15 @@ impl Task {
         match self {
             Self::Internal(task) => task.pids(),
             Self::External(task) => task.pids(),
+        }
+    }
+
+    /// Watches for kills for want of memory, where somebody counts them.
+    pub(crate) fn oom_watch(&self) -> Result<Option<OomWatch>, TaskError> {
+        match self {
+            Self::Internal(task) => task.oom_watch(),
+            // As for `oom_killed`.
+            Self::External(_) => Ok(None),
         }
     }
 
