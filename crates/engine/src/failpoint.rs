@@ -15,6 +15,8 @@ pub enum Action {
     Fail,
     /// The process ends at once, as by `kill -9`.
     Abort,
+    /// The same, and its children with it: the shims that it has started.
+    AbortAll,
 }
 
 /// Every point there is, in the order in which a container's life passes them.
@@ -89,6 +91,7 @@ impl Failpoints {
             let action = match action {
                 "fail" => Action::Fail,
                 "abort" => Action::Abort,
+                "abort-all" => Action::AbortAll,
                 other => {
                     return Err(Error::invalid(format!(
                         "failure point {name}: unknown action {other}"
@@ -136,6 +139,22 @@ impl Failpoints {
             None => Ok(()),
             Some(Action::Fail) => Err(Error::internal(format!("failure point {name}"))),
             Some(Action::Abort) => std::process::abort(),
+            Some(Action::AbortAll) => {
+                kill_children();
+                std::process::abort()
+            }
+        }
+    }
+}
+
+fn kill_children() {
+    let threads = std::fs::read_dir("/proc/self/task");
+    for thread in threads.into_iter().flatten().flatten() {
+        let children = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        for child in children.split_whitespace() {
+            if let Some(child) = child.parse().ok().and_then(rustix::process::Pid::from_raw) {
+                let _ = rustix::process::kill_process(child, rustix::process::Signal::KILL);
+            }
         }
     }
 }

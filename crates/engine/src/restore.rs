@@ -267,14 +267,25 @@ async fn find(world: &Arc<World>, record: &ContainerRecord, state: State) -> Fou
                 },
             )
         }
-        (None, None) => match state.last_exit.clone() {
-            // It was never started before.
-            None => Found::Over(State {
-                phase: Phase::Created,
-                ..state
-            }),
-            Some(exit) => over(state, exit),
-        },
+        (None, None) => {
+            // A shim that died with its daemon may have prepared cgroups and a record, which the next start would find in its way.
+            const NO_PROCESS_YET: i32 = 0;
+            let of = id.clone();
+            let ended = blocking(world, move |world| {
+                end_without_shim(world, NO_PROCESS_YET, &of)
+            });
+            if let Err(error) = ended.await {
+                tracing::warn!(container = %id, %error, "after a start that was cut off");
+            }
+            match state.last_exit.clone() {
+                // It was never started before.
+                None => Found::Over(State {
+                    phase: Phase::Created,
+                    ..state
+                }),
+                Some(exit) => over(state, exit),
+            }
+        }
     }
 }
 

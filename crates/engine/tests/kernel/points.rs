@@ -30,7 +30,7 @@ const PULLED: &str = "team/crash:1";
 /// The process that dies: opens the engine on the given roots, with a failure point armed to abort, and lives through
 /// everything that has one.
 pub fn victim(args: &[OsString]) -> i32 {
-    let [root, number, point] = args else {
+    let [root, number, point, action] = args else {
         return 2;
     };
     let root = PathBuf::from(root);
@@ -48,7 +48,13 @@ pub fn victim(args: &[OsString]) -> i32 {
         let engine = Engine::open(options.clone()).await.expect("open");
         options
             .failpoints
-            .arm(&point.to_string_lossy(), Action::Abort)
+            .arm(
+                &point.to_string_lossy(),
+                match action.to_str() {
+                    Some("all") => Action::AbortAll,
+                    _ => Action::Abort,
+                },
+            )
             .expect("a point");
         live(&engine).await;
         prune(&engine).await;
@@ -192,7 +198,10 @@ async fn death_at_every_point() {
     fixture.output("first", Fixture::sh("true")).await;
     let before = World::without_links(&fixture);
     let of_images = |point: &str| point.starts_with("pull.") || point.starts_with("image.");
-    for point in POINTS {
+    let all = POINTS.iter().map(|point| (*point, "daemon"));
+    // The shim dies too, as when the host's memory is short: nobody tidies up what it has prepared.
+    let starts = POINTS.iter().filter(|point| point.starts_with("start."));
+    for (point, who) in all.chain(starts.map(|point| (*point, "all"))) {
         if image.is_none() && of_images(point) {
             continue;
         }
@@ -203,6 +212,7 @@ async fn death_at_every_point() {
             .arg(&root)
             .arg(number.to_string())
             .arg(point)
+            .arg(who)
             .env(
                 "HKE_CGROUP",
                 fixture.options.cgroup_parent.as_deref().unwrap(),
