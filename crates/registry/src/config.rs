@@ -49,6 +49,15 @@ pub struct Config {
     )]
     pub tls_key: Option<PathBuf>,
 
+    /// Serve only clients with a certificate that one of these authorities has signed (PEM)
+    #[arg(
+        long,
+        env = "HULL_REGISTRY_TLS_CLIENT_CA",
+        requires = "tls_cert",
+        value_name = "FILE"
+    )]
+    pub tls_client_ca: Option<PathBuf>,
+
     /// Ask for a user name and password found in this file (bcrypt, as `htpasswd -B` writes); read again when it changes
     #[arg(
         long,
@@ -301,6 +310,8 @@ mod tests {
         assert!(alone.listen.ip().is_loopback());
         let half = Config::try_parse_from(["hull registry", "--tls-cert", "x"]);
         assert!(half.is_err(), "a certificate without its key");
+        let plain = Config::try_parse_from(["hull registry", "--tls-client-ca", "x"]);
+        assert!(plain.is_err(), "clients' certificates without TLS");
         let both = [
             "hull registry",
             "--htpasswd",

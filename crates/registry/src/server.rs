@@ -69,7 +69,7 @@ fn gc_options(config: &Config) -> GcOptions {
 
 async fn run_async(config: Config, storage: Storage) -> anyhow::Result<()> {
     let tls = match (&config.tls_cert, &config.tls_key) {
-        (Some(cert), Some(key)) => Some(tls::acceptor(cert, key)?),
+        (Some(cert), Some(key)) => Some(tls::acceptor(cert, key, config.tls_client_ca.as_deref())?),
         _ => None,
     };
     let storage = Arc::new(storage);
@@ -119,6 +119,11 @@ async fn run_async(config: Config, storage: Storage) -> anyhow::Result<()> {
     }
     let served = tokio::spawn(serve(listener, listening, stop.clone()));
     let collecting = tokio::spawn(collect_regularly(app, config.clone(), stop));
+    // Most of what is resident now only the start has needed.
+    match hull_sys::resident::drop_program_pages() {
+        Ok(bytes) => tracing::debug!(bytes, "unmapped the program's pages"),
+        Err(error) => tracing::debug!(%error, "cannot unmap the program's pages"),
+    }
     wait_for_signal().await?;
     stop_sender.send_replace(true);
     if tokio::time::timeout(config.shutdown_timeout, served)

@@ -289,6 +289,123 @@ fn tls() {
     }
 }
 
+/// A client certificate of the authority is let in, one of another authority and none are not.
+#[test]
+fn certificates_of_clients() {
+    let temp = TempRoot::new("hull-registry-test");
+    let Some(curl) = hull_testkit::skips::program("curl") else {
+        hull_testkit::skip!("curl is not installed");
+        return;
+    };
+    let (cert, key) = hull_testkit::registry::certificate();
+    let (cert, key) = (temp.file("cert.pem", cert), temp.file("key.pem", key));
+    let path = |name: &str| temp.join(name).display().to_string();
+    let signed = |name: &str| {
+        let request = ["req", "-x509", "-newkey", "ec", "-pkeyopt"];
+        let (ca, ca_key) = (format!("{name}-ca.pem"), format!("{name}-ca.key"));
+        let (own, own_key, csr) = (
+            format!("{name}.pem"),
+            format!("{name}.key"),
+            format!("{name}.csr"),
+        );
+        let curve = "ec_paramgen_curve:P-256";
+        let ca_subject = format!("/CN={name} authority");
+        let subject = format!("/CN={name}");
+        let mut done = openssl(
+            &temp,
+            &[
+                &request[..],
+                &[
+                    curve,
+                    "-nodes",
+                    "-days",
+                    "2",
+                    "-subj",
+                    &ca_subject,
+                    "-keyout",
+                    &ca_key,
+                    "-out",
+                    &ca,
+                ],
+            ]
+            .concat(),
+        );
+        done &= openssl(
+            &temp,
+            &[
+                "req", "-newkey", "ec", "-pkeyopt", curve, "-nodes", "-subj", &subject, "-keyout",
+                &own_key, "-out", &csr,
+            ],
+        );
+        temp.file("extensions", "extendedKeyUsage=clientAuth\n");
+        done & openssl(
+            &temp,
+            &[
+                "x509",
+                "-req",
+                "-in",
+                &csr,
+                "-CA",
+                &ca,
+                "-CAkey",
+                &ca_key,
+                "-CAcreateserial",
+                "-days",
+                "2",
+                "-extfile",
+                "extensions",
+                "-out",
+                &own,
+            ],
+        )
+    };
+    if !(signed("known") && signed("stranger")) {
+        hull_testkit::skip!("openssl is not installed");
+        return;
+    }
+    let server = Server::start(&[
+        "--tls-cert",
+        &cert.display().to_string(),
+        "--tls-key",
+        &key.display().to_string(),
+        "--tls-client-ca",
+        &path("known-ca.pem"),
+    ]);
+    let ask = |client: Option<&str>| {
+        let mut command = Command::new(&curl);
+        command.args(["-sS", "--fail", "--cacert"]).arg(&cert);
+        if let Some(name) = client {
+            command.args(["--cert", &path(&format!("{name}.pem"))]);
+            command.args(["--key", &path(&format!("{name}.key"))]);
+        }
+        command.arg(format!("https://127.0.0.1:{}/v2/", server.port));
+        process::run(&mut command, Duration::from_secs(30)).expect("curl")
+    };
+    assert_eq!(ask(Some("known")).ok(), "{}");
+    for refused in [ask(Some("stranger")), ask(None)] {
+        assert!(!refused.status.success(), "{refused:?}");
+    }
+}
+
+/// What only the start has needed does not stay resident, and the server goes on without it.
+#[test]
+fn an_idle_server_is_small() {
+    let server = Server::start(&["--log-level", "debug"]);
+    server.get("/v2/").expect(200);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("status");
+    let kib = |field: &str| -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let word = line.and_then(|line| line.split_whitespace().next());
+        word.and_then(|word| word.parse().ok()).expect("a number")
+    };
+    assert!(
+        kib("VmRSS:") < kib("VmHWM:"),
+        "{} of at most {} KiB",
+        kib("VmRSS:"),
+        kib("VmHWM:")
+    );
+}
+
 #[test]
 fn read_only_and_without_delete() {
     let mut server = Server::start(&["--no-delete"]);
