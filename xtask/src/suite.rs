@@ -36,6 +36,7 @@ const NEEDS: &[apt::Need] = &[
     need("mkfs.btrfs", "btrfs-progs"),
     need("mkfs.erofs", "erofs-utils"),
     need("mkfs.ext4", "e2fsprogs"),
+    need("mkfs.xfs", "xfsprogs"),
     need("fuse-overlayfs", "fuse-overlayfs"),
     need("dmsetup", "dmsetup"),
     need("qemu-system-x86_64", "qemu-system-x86"),

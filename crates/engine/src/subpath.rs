@@ -53,6 +53,14 @@ pub(crate) fn of_view(view: &Mount, subpath: &str, image: &str) -> Result<Mount>
             .collect(),
         _ => view.source.iter().map(PathBuf::from).collect(),
     };
+    // The layers of the erofs driver are no folders of the host: the whole is mounted, and this part of it shown.
+    if layers.iter().any(|layer| layer.is_file()) {
+        let subpath: PathBuf = parts.iter().collect();
+        let part = format!("{}{}", hull_sys::mount::SUBPATH, subpath.display());
+        let mut whole = view.clone();
+        whole.options.push(part);
+        return Ok(whole);
+    }
     let mut stack: Vec<PathBuf> = Vec::new();
     for layer in &layers {
         let found = look(layer, &parts).map_err(|errno| refused(&errno.to_string()))?;

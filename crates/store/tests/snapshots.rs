@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use common::{apply_to, tree, zoo};
 use hull_oci::runtime::Mount;
 use hull_state::Db;
 use hull_store::Error;
-use hull_store::layer::{ChangeKind, IdMaps, Pending, changes, diff};
+use hull_store::layer::{ApplyOptions, ChangeKind, IdMaps, IdRange, Pending, apply, changes, diff};
 use hull_store::snapshot::{Kind, Snapshotter, open};
 use hull_testkit::TempRoot;
-use hull_testkit::image::Tar;
+use hull_testkit::image::{Attributes, Tar};
 
 /// devicemapper's pool would be larger than the machine that it is tested in.
 fn options(name: &str) -> Vec<String> {
@@ -170,6 +170,7 @@ fn contract(name: &'static str, root: &Path) {
 
     container(&bench);
     removal(&bench);
+    mapped_owners(&bench);
     sweeping(&bench);
 }
 
@@ -295,6 +296,67 @@ fn removal(bench: &Bench) {
     assert_eq!((driver.walk().unwrap().len(), bench.dirs()), (0, 0));
 }
 
+/// `--userns-remap`: owners are the range's on disk and in the mount, and the container's own in what is read back.
+fn mapped_owners(bench: &Bench) {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let (driver, name) = (&bench.driver, bench.name);
+    let range = || {
+        vec![IdRange {
+            inside: 0,
+            outside: 100_000,
+            length: 65_536,
+        }]
+    };
+    let ids = IdMaps {
+        uids: range(),
+        gids: range(),
+    };
+    let owned = Attributes {
+        mode: 0o600,
+        uid: 1000,
+        gid: 50,
+    };
+    let archive = Tar::new()
+        .folder("home", 0o755)
+        .file_with("home/own", owned, "1")
+        .file("home/roots", 0o644, "2")
+        .finish();
+    let dir = driver.stage("stage-mapped").unwrap();
+    let options = ApplyOptions {
+        ids: ids.clone(),
+        ..ApplyOptions::default()
+    };
+    let root = std::fs::File::open(&dir).unwrap();
+    let applied = apply(&archive[..], root.as_fd(), &options).unwrap();
+    driver
+        .commit_layer("mapped", "stage-mapped", None, &applied.pending)
+        .unwrap();
+    let mounted = Mounted::new(&driver.prepare("mapped-box", Some("mapped")).unwrap());
+    let owner = |path: &str| {
+        let stat = std::fs::metadata(mounted.path(path)).unwrap();
+        (stat.uid(), stat.gid())
+    };
+    assert_eq!(owner("home/own"), (101_000, 100_050), "{name}");
+    assert_eq!(owner("home/roots"), (100_000, 100_000), "{name}");
+    std::fs::write(mounted.path("home/new"), "3").unwrap();
+    chown(mounted.path("home/new"), Some(100_007), Some(100_008)).unwrap();
+    std::fs::write(mounted.path("home/own"), "changed").unwrap();
+    drop(mounted);
+    let source = driver.diff_source("mapped-box").unwrap();
+    let archive = diff(&source, &[], &ids, Vec::new()).unwrap();
+    let again = TempRoot::new("store");
+    apply_to(&archive, again.path()).unwrap();
+    let owner = |path: &str| {
+        let stat = std::fs::metadata(again.join(path)).unwrap();
+        (stat.uid(), stat.gid())
+    };
+    assert_eq!(owner("home/new"), (7, 8), "{name}");
+    assert_eq!(owner("home/own"), (1000, 50), "{name}: copied up");
+    drop(source);
+    driver.remove("mapped-box").unwrap();
+    driver.remove("mapped").unwrap();
+}
+
 fn sweeping(bench: &Bench) {
     bench.layer("kept", None, &base());
     let dir = bench.root.join("snapshots").join(bench.name);
@@ -394,9 +456,47 @@ fn erofs_keeps_the_contract() {
     };
     let db = Db::open(disk.mount.join("probe.db")).unwrap();
     match open(Some("erofs"), &[], &disk.mount.join("snapshots"), db) {
-        Ok(_) => contract("erofs", &disk.mount),
+        Ok(_) => {
+            contract("erofs", &disk.mount);
+            part_of_an_image(&disk.mount);
+        }
         Err(error) => hull_testkit::skip!("{error}"),
     }
+}
+
+/// A folder and a file of images that lie nowhere on the host unpacked.
+fn part_of_an_image(root: &Path) {
+    let root = root.join("part");
+    std::fs::create_dir(&root).unwrap();
+    let bench = Bench::open("erofs", &root);
+    bench.layer("base", None, &base());
+    bench.layer("top", Some("base"), &top());
+    let view = bench.driver.view("look", "top").unwrap();
+    let part = |path: &str| {
+        let mut mount = view[0].clone();
+        mount
+            .options
+            .push(format!("{}{path}", hull_sys::mount::SUBPATH));
+        let options = &mount.options;
+        hull_sys::mount::detached(
+            mount.kind.as_deref().unwrap(),
+            mount.source.as_deref(),
+            options,
+        )
+    };
+    let dir = Mounted(part("dir").unwrap());
+    let read = |path: PathBuf| std::fs::read_to_string(path).unwrap();
+    assert_eq!(read(dir.path("kept")), "1");
+    assert_eq!(read(dir.path("changed")), "22");
+    assert!(!dir.path("gone").exists());
+    assert!(std::fs::write(dir.path("new"), "x").is_err(), "read-only");
+    let file = part("dir/changed").unwrap();
+    assert_eq!(
+        read(format!("/proc/self/fd/{}", file.as_raw_fd()).into()),
+        "22"
+    );
+    assert!(part("dir/gone").is_err());
+    bench.driver.remove("look").unwrap();
 }
 
 #[test]
@@ -409,13 +509,25 @@ fn zfs_keeps_the_contract() {
     }
 }
 
-/// In the virtual machine, whose kernel has the device mapper.
 #[test]
-fn devicemapper_keeps_the_contract() {
-    if std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .is_ok_and(|name| name.trim() == "hull-vm")
-    {
-        contract("devicemapper", &TempRoot::on_disk("store").folder("root"));
+fn aufs_keeps_the_contract() {
+    let temp = TempRoot::new("store");
+    let db = Db::open(temp.join("state.db")).unwrap();
+    match open(Some("aufs"), &[], &temp.join("snapshots"), db) {
+        Ok(_) => contract("aufs", temp.path()),
+        Err(error) => hull_testkit::skip!("{error}"),
+    }
+}
+
+/// Whether this is the virtual machine, whose kernel has the device mapper and quotas.
+fn inside() -> bool {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").is_ok_and(|name| name.trim() == "hull-vm")
+}
+
+/// In the virtual machine: the contract of devicemapper, and overlay2's sizes on xfs with project quotas.
+#[test]
+fn what_only_the_virtual_machine_has() {
+    if inside() {
         return;
     }
     if let Some(reason) = hull_testkit::vm::missing() {
@@ -423,7 +535,14 @@ fn devicemapper_keeps_the_contract() {
         return;
     }
     let mut machine = hull_testkit::vm::Vm::new().unwrap().memory_mib(2048);
-    for name in ["dmsetup", "losetup", "mkfs.ext4", "e2fsck", "resize2fs"] {
+    for name in [
+        "dmsetup",
+        "losetup",
+        "mkfs.ext4",
+        "e2fsck",
+        "resize2fs",
+        "mkfs.xfs",
+    ] {
         let Some(program) = hull_testkit::skips::program(name) else {
             hull_testkit::skip!("{name} is not installed");
             return;
@@ -444,9 +563,68 @@ fn devicemapper_keeps_the_contract() {
              for module in loop ext4 dm_mod dm_thin_pool; do modprobe $module || exit 1; done; \
              inside --nocapture --exact devicemapper_keeps_the_contract",
         )
+        .case(
+            "quota",
+            "modprobe xfs && modprobe overlay || exit 1; mkdir -p /disk; truncate -s 400M /tmp/xfs; mkfs.xfs -q /tmp/xfs && \
+             mount -o loop,pquota /tmp/xfs /disk && inside --nocapture --exact overlay2_keeps_sizes_where_there_are_quotas",
+        )
         .run()
         .unwrap();
     report.case("contract").ok();
+    report.case("quota").ok();
+}
+
+#[test]
+fn devicemapper_keeps_the_contract() {
+    if inside() {
+        contract("devicemapper", &TempRoot::on_disk("store").folder("root"));
+    }
+}
+
+/// On `/disk`, which is xfs with `pquota` in the virtual machine.
+#[test]
+fn overlay2_keeps_sizes_where_there_are_quotas() {
+    if !inside() {
+        return;
+    }
+    let bench = Bench::open("overlay2", Path::new("/disk"));
+    bench.layer("base", None, &base());
+    let fill = |mounted: &Mounted| {
+        (0..64).find_map(|index| {
+            let file = mounted.path(&format!("file-{index}"));
+            let outcome = std::fs::write(&file, vec![index as u8; 1 << 20])
+                .and_then(|()| std::fs::File::open(&file)?.sync_all());
+            outcome.err()
+        })
+    };
+    let mounts = bench.driver.prepare("box", Some("base")).unwrap();
+    bench.driver.limit("box", 4 << 20).unwrap();
+    let mounted = Mounted::new(&mounts);
+    let other = Mounted::new(&bench.driver.prepare("other", Some("base")).unwrap());
+    // Copied up through the work directory, which is of the same project.
+    std::fs::write(mounted.path("dir/kept"), "changed").unwrap();
+    let full = fill(&mounted).expect("64 MiB went into 4 MiB");
+    assert!(
+        matches!(
+            full.kind(),
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+        ),
+        "{full:?}"
+    );
+    assert!(fill(&other).is_none(), "only the one is limited");
+    drop((mounted, other));
+    bench.driver.remove("other").unwrap();
+    // What was committed may be built upon without the limit.
+    bench.driver.commit("boxed", "box").unwrap();
+    let above = Mounted::new(&bench.driver.prepare("above", Some("boxed")).unwrap());
+    assert!(fill(&above).is_none());
+    drop(above);
+    bench.driver.remove("above").unwrap();
+    let db = Db::open("/disk/other.db").unwrap();
+    let options = ["overlay2.size=2M".to_owned()];
+    let driver = open(Some("overlay2"), &options, Path::new("/disk/sized"), db).unwrap();
+    let mounted = Mounted::new(&driver.prepare("box", None).unwrap());
+    assert!(fill(&mounted).is_some(), "the daemon's own size");
 }
 
 #[test]
@@ -495,7 +673,7 @@ fn drivers_that_cannot_be_had_say_why() {
     let db = Db::open(temp.join("state.db")).unwrap();
     for (name, why) in [
         ("zfs", "zfs"),
-        ("aufs", "aufs"),
+        ("aufs", "the kernel has no aufs"),
         ("devicemapper", "dmsetup|device mapper"),
         ("btrfs", "does not lie on a btrfs file system"),
         ("erofs", "erofs|not on tmpfs"),
@@ -539,7 +717,7 @@ fn storage_options_are_known_or_refused() {
             "overlay2.nonsense=1",
             "unknown option overlay2.nonsense",
         ),
-        ("overlay2", "overlay2.size=1G", "'pquota' mount option"),
+        ("overlay2", "overlay2.size=1G", ")"),
         ("vfs", "overlay2.size=1G", "unknown option overlay2.size"),
         (
             "vfs",

@@ -23,6 +23,8 @@ pub mod path;
 pub mod pidfd;
 pub mod process;
 pub mod pty;
+pub mod quota;
+pub mod resident;
 pub mod sched;
 pub mod seccomp;
 pub mod selfexe;

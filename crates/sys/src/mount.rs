@@ -261,10 +261,14 @@ pub fn create(
     })
 }
 
+/// Begins an option of [`detached`]: only this path of what is mounted is wanted.
+pub const SUBPATH: &str = "x-hull.subpath=";
+
 /// As [`create`] with options as strings; the generic ones (`ro`, `nosuid`, `nodev`, `noexec`, `noatime`,
 /// ..) become attributes of the mount, the rest go to the filesystem. Two things the kernel cannot do in one call are done
 /// here: `fuse.fuse-overlayfs` starts its program ([`crate::fuse`]), and an overlay's `lowerdir+=` that is a file is an erofs
 /// image, which is mounted by itself first (Linux 6.12 mounts one from a file, 6.15 lets overlayfs take a detached mount).
+/// [`SUBPATH`] asks for a part.
 ///
 /// # Errors
 /// As [`create`], and those of [`crate::fuse::overlay`].
@@ -279,6 +283,7 @@ pub fn detached<S: AsRef<str>>(
     let c = |s: &str| CString::new(s).map_err(|_| FsError::bare(Errno::INVAL));
     let mut attrs = 0;
     let mut params = Vec::new();
+    let mut subpath = None;
     // Held until the file system that is made of them exists.
     let mut images = Vec::new();
     for option in options {
@@ -302,11 +307,31 @@ pub fn detached<S: AsRef<str>>(
             "nodiratime" => attrs |= attr::NODIRATIME,
             "strictatime" => attrs |= attr::STRICTATIME,
             "rw" | "suid" | "dev" | "exec" | "relatime" | "defaults" => {}
+            other if other.starts_with(SUBPATH) => subpath = other.strip_prefix(SUBPATH),
             other => params.push(Param::parse(other).map_err(FsError::bare)?),
         }
     }
     let source = source.map(c).transpose()?;
-    create(&c(fstype)?, source.as_deref(), &params, attrs)
+    let mount = create(&c(fstype)?, source.as_deref(), &params, attrs)?;
+    match subpath {
+        Some(subpath) => part_of(&mount, subpath),
+        None => Ok(mount),
+    }
+}
+
+/// The mount of one file or folder of a detached mount. No symbolic link is followed to it: the content may be anybody's.
+/// Linux 6.15 clones what is detached.
+fn part_of(mount: &OwnedFd, subpath: &str) -> std::result::Result<OwnedFd, FsError> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let found = openat2(mount, subpath, flags, Mode::empty(), within);
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    found
+        .and_then(|found| open_tree(&found, c"", clone))
+        .map_err(|errno| FsError::new(errno, subpath))
 }
 
 /// A failure to make a filesystem.
@@ -392,6 +417,32 @@ mod tests {
         set_attr(mount.as_fd(), &attr).unwrap();
         assert_eq!(create("b").unwrap_err(), Errno::ROFS);
         assert!(is_mount_root(mount.as_fd()).unwrap());
+    }
+
+    #[test]
+    fn a_part_of_a_mount() {
+        let whole = match detached("tmpfs", None, &["size=64k"]) {
+            Ok(mount) => mount,
+            Err(e) if e.errno == Errno::PERM => return eprintln!("SKIP: not allowed to mount"),
+            Err(e) => panic!("{e}"),
+        };
+        let root = format!("/proc/self/fd/{}", whole.as_raw_fd());
+        std::fs::create_dir_all(format!("{root}/a/b")).unwrap();
+        std::fs::write(format!("{root}/a/b/file"), "part").unwrap();
+        std::os::unix::fs::symlink("/", format!("{root}/a/link")).unwrap();
+        let part = match part_of(&whole, "a/b") {
+            Err(e) if e.errno == Errno::INVAL => {
+                return eprintln!("SKIP: the kernel does not clone detached mounts (Linux 6.15)");
+            }
+            other => other.unwrap(),
+        };
+        assert!(is_mount_root(part.as_fd()).unwrap());
+        let file = format!("/proc/self/fd/{}/file", part.as_raw_fd());
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "part");
+        let errno = |path: &str| part_of(&whole, path).map(drop).unwrap_err().errno;
+        assert_eq!(errno("a/link"), Errno::LOOP);
+        assert_eq!(errno("nothing"), Errno::NOENT);
+        assert_eq!(errno("../etc"), Errno::XDEV);
     }
 
     #[test]

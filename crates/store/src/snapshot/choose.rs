@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hull_state::{Db, snapshots};
 use rustix::fs::statfs;
 
+use super::aufs::{self, Aufs};
 use super::btrfs::Btrfs;
 use super::options::Options;
 use super::overlay::{Form, Overlay};
@@ -14,7 +15,7 @@ use super::thin::{self, Pool};
 use super::trees::Trees;
 use super::vfs::Vfs;
 use super::zfs::{self, Zfs};
-use super::{Snapshotter, commands, erofs};
+use super::{Snapshotter, commands, erofs, quota};
 use crate::{Error, Result};
 
 /// The drivers that are tried by themselves, in order: Docker's. The others are chosen by name only.
@@ -29,6 +30,7 @@ pub const DRIVERS: &[&str] = &[
     "vfs",
     "erofs",
     "devicemapper",
+    "aufs",
 ];
 
 const BTRFS: i64 = 0x9123_683e;
@@ -95,25 +97,26 @@ fn open_named(
             need(overlay_missing(root))?;
             // Docker's check of old kernels: accepted, for there is none to override.
             options.boolean("overlay2", "overlay2.override_kernel_check")?;
-            if options.size("overlay2.size")?.is_some() {
-                return Err(unusable(
-                    "storage option overlay2.size is supported only for xfs with 'pquota' mount option"
-                        .to_owned(),
-                ));
+            let size = options.size("overlay2.size")?;
+            if let Some(why) = size.and_then(|_| quota::missing(root)) {
+                return Err(unusable(format!(
+                    "storage option overlay2.size is supported only for xfs with 'pquota' mount option, or ext4 with project quotas ({}: {why})",
+                    root.display()
+                )));
             }
             options.finish("overlay2")?;
-            Ok(Arc::new(Overlay::open(Form::Kernel, root, db)?))
+            Ok(Arc::new(Overlay::open(Form::Kernel, size, root, db)?))
         }
         "fuse-overlayfs" => {
             options.finish(name)?;
             need(fuse_missing())?;
-            Ok(Arc::new(Overlay::open(Form::Fuse, root, db)?))
+            Ok(Arc::new(Overlay::open(Form::Fuse, None, root, db)?))
         }
         "erofs" => {
             options.finish(name)?;
             need(overlay_missing(root))?;
             erofs::probe(root).map_err(unusable)?;
-            Ok(Arc::new(Overlay::open(Form::Erofs, root, db)?))
+            Ok(Arc::new(Overlay::open(Form::Erofs, None, root, db)?))
         }
         "vfs" => {
             options.finish(name)?;
@@ -134,11 +137,11 @@ fn open_named(
             need(thin::missing())?;
             Ok(Arc::new(Trees::open(Pool::open(root, options)?, root, db)?))
         }
-        "aufs" => Err(unusable(if kernel_has("aufs") {
-            "Docker gave it up in version 24, and this program has no such driver, though the kernel could; use overlay2".to_owned()
-        } else {
-            "the kernel has no aufs (it was never part of Linux); use overlay2".to_owned()
-        })),
+        "aufs" => {
+            options.finish(name)?;
+            need(aufs::missing())?;
+            Ok(Arc::new(Trees::open(Aufs, root, db)?))
+        }
         _ => Err(unusable(format!(
             "there is no such driver; choose one of {}",
             DRIVERS.join(", ")
@@ -146,7 +149,8 @@ fn open_named(
     }
 }
 
-fn kernel_has(filesystem: &str) -> bool {
+/// Whether the kernel knows a file system now; one in a module that is not loaded is not known.
+pub(super) fn kernel_has(filesystem: &str) -> bool {
     std::fs::read_to_string("/proc/filesystems")
         .unwrap_or_default()
         .split_whitespace()

@@ -19,12 +19,14 @@
 //! `commit_layer(chain0, "pull-1-0", None, ..)`, `commit_layer(chain1, "pull-1-1", Some(chain0), ..)`,
 //! `prepare(container, Some(chain1))`, run, `remove(container)`.
 
+mod aufs;
 mod btrfs;
 mod choose;
 mod commands;
 mod erofs;
 mod options;
 mod overlay;
+mod quota;
 mod rows;
 mod thin;
 mod tree;

@@ -11,9 +11,9 @@ use hull_oci::runtime::Mount;
 use hull_state::Db;
 use hull_state::snapshots::Snapshot;
 
-use super::erofs;
 use super::rows::{Chain, Rows, info};
 use super::{DiffSource, Info, Kind, Snapshotter, Tree, Usage};
+use super::{erofs, quota};
 use crate::fsutil::{measure, remove_path};
 use crate::layer::{Pending, settle};
 use crate::{Error, Result};
@@ -52,14 +52,16 @@ impl Form {
 pub(super) struct Overlay {
     rows: Rows,
     form: Form,
+    /// What a container's changes may take, if nothing else is said.
+    size: Option<u64>,
 }
 
 impl Overlay {
-    pub fn open(form: Form, root: &Path, db: Db) -> Result<Self> {
+    pub fn open(form: Form, size: Option<u64>, root: &Path, db: Db) -> Result<Self> {
         let rows = Rows::open(db, form.name(), root)?;
         fs::set_permissions(rows.root(), Permissions::from_mode(0o710))
             .map_err(Error::io("set mode of", rows.root()))?;
-        Ok(Overlay { rows, form })
+        Ok(Overlay { rows, form, size })
     }
 
     /// Makes the directories of a new snapshot. The top of a container's tree looks like its parent's.
@@ -114,6 +116,11 @@ impl Overlay {
                 // The sweep removes what cannot be removed now.
                 let _ = remove_path(&made);
             })?;
+        if let (Kind::Active, Some(bytes)) = (kind, self.size) {
+            self.limit(key, bytes).inspect_err(|_| {
+                let _ = self.remove(key);
+            })?;
+        }
         let parents = below.map_or_else(Vec::new, |Chain { own, parents }| {
             [vec![own], parents].concat()
         });
@@ -296,11 +303,14 @@ impl Snapshotter for Overlay {
 
     fn commit(&self, name: &str, key: &str) -> Result<()> {
         let own = self.rows.active(key)?;
+        quota::lift(&self.rows.dir(&own))?;
         self.seal(name, &own, None)
     }
 
     fn remove(&self, key: &str) -> Result<()> {
         let dir = self.rows.remove(key)?;
+        // The number is never used again, so that a limit which stays limits nothing.
+        let _ = quota::lift(&dir);
         remove_path(&dir).map_err(Error::io("remove", &dir))
     }
 
@@ -324,14 +334,21 @@ impl Snapshotter for Overlay {
         self.rows.walk()
     }
 
-    fn limit(&self, _key: &str, _bytes: u64) -> Result<()> {
-        // No quota of ours is made on the file system below; Docker's sentence is for this very case.
-        Err(Error::NoLimit(match self.form {
-            Form::Kernel => {
-                "is supported only for overlay over xfs with 'pquota' mount option".to_owned()
+    fn limit(&self, key: &str, bytes: u64) -> Result<()> {
+        let own = self.rows.active(key)?;
+        match self.form {
+            Form::Kernel if quota::missing(self.rows.root()).is_none() => {
+                quota::limit(&self.rows.dir(&own), own.n, bytes)
             }
-            Form::Fuse | Form::Erofs => format!("is not supported for {}", self.form.name()),
-        }))
+            // Docker's sentence.
+            Form::Kernel => Err(Error::NoLimit(
+                "is supported only for overlay over xfs with 'pquota' mount option".to_owned(),
+            )),
+            Form::Fuse | Form::Erofs => Err(Error::NoLimit(format!(
+                "is not supported for {}",
+                self.form.name()
+            ))),
+        }
     }
 
     fn upper_dir(&self, key: &str) -> Result<Tree> {
