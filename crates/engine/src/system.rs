@@ -313,12 +313,16 @@ impl System {
             for layer in list.iter().flat_map(|image| &image.layers) {
                 layers.insert(layer.chain_id.to_string(), layer.size);
             }
-            usage.layers_size = i64::try_from(layers.values().sum::<u64>()).unwrap_or(i64::MAX);
+            // What an interrupted download has left takes room, and goes with a prune.
+            let partial = self.world.images.partial_bytes()?;
+            let sum = layers.values().sum::<u64>().saturating_add(partial);
+            usage.layers_size = i64::try_from(sum).unwrap_or(i64::MAX);
             usage.images_reclaimable = listed
                 .iter()
                 .filter(|image| image.containers == 0)
                 .map(|image| (image.size - image.shared_size.max(0)).max(0))
-                .sum();
+                .sum::<i64>()
+                .saturating_add(i64::try_from(partial).unwrap_or(i64::MAX));
             usage.images = Some(listed);
         }
         if all || options.containers {

@@ -68,7 +68,7 @@ impl Images {
             source,
         })?;
         let size = writer.written();
-        let blob = writer.commit()?;
+        let blob = lease.store(writer)?;
         let diff_ids = [
             config.rootfs.diff_ids.as_slice(),
             std::slice::from_ref(&blob),
@@ -76,7 +76,7 @@ impl Images {
         .concat();
         let chain = chain_id(&diff_ids)
             .ok_or_else(|| Error::Invalid("an image without layers".to_owned()))?;
-        lease.hold(&[&blob], std::slice::from_ref(&chain))?;
+        lease.hold(&[], std::slice::from_ref(&chain))?;
         let layer = Descriptor::new(media_type::OCI_LAYER, blob.clone(), size);
         if !self.has_layer(&chain)? {
             let staged = self.stage_blob(&blob, true)?;

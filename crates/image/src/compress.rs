@@ -143,8 +143,7 @@ impl Images {
         }
         let writer = encoder.finish().map_err(failed)?;
         let size = writer.written();
-        let digest = writer.commit()?;
-        lease.hold(&[&digest], &[])?;
+        let digest = lease.store(writer)?;
         *layer = Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size);
         Ok(())
     }

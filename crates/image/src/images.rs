@@ -199,9 +199,19 @@ impl Images {
             })
             .collect();
         entries.reverse();
-        if let Some(newest) = entries.first_mut() {
-            newest.id = Some(image.id);
-            newest.tags = image.names;
+        // Each step below is the image that the one above was committed from, as far as those are here.
+        let mut own = Some(image);
+        for entry in &mut entries {
+            let Some(image) = own else { break };
+            entry.id = Some(image.id);
+            entry.tags = image.names;
+            own = match image.parent {
+                Some(parent) => self
+                    .options()
+                    .db
+                    .try_read(|tx| load(tx, &parent.to_string()))?,
+                None => None,
+            };
         }
         Ok(entries)
     }

@@ -36,10 +36,10 @@ impl Images {
         };
         let staged = self.stage(&mut tee, None)?;
         let size = tee.writer.written();
-        let blob = tee.writer.commit()?;
+        let blob = lease.store(tee.writer)?;
         let diff_ids = vec![staged.applied.diff_id.clone()];
         let chains = chain_ids(&diff_ids);
-        lease.hold(&[&blob], &chains)?;
+        lease.hold(&[], &chains)?;
         let layer = Descriptor::new(media_type::OCI_LAYER, blob, size);
         self.commit_staged(staged, &diff_ids[0], &chains[0], None, Some(&layer))?;
         let platform = options.platform.clone().unwrap_or_else(Platform::host);

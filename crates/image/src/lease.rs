@@ -2,6 +2,7 @@
 
 use hull_oci::Digest;
 use hull_state::leases::{self, Kind};
+use hull_store::content::BlobWriter;
 
 use crate::images::{Images, now};
 use crate::{Error, Result};
@@ -37,6 +38,14 @@ impl Lease {
             }
             Ok(())
         })
+    }
+
+    /// Stores a blob whose digest only its end tells, and keeps it. It gets its name when it is held: a collection between the two
+    /// may have found an older blob of the same bytes unwanted, and would remove this one in its place.
+    pub fn store(&self, writer: BlobWriter) -> Result<Digest> {
+        let sealed = writer.seal()?;
+        self.hold(&[sealed.digest()], &[])?;
+        Ok(sealed.publish()?)
     }
 }
 

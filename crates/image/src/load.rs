@@ -191,8 +191,7 @@ impl Images {
             match entry.kind {
                 Kind::File => {
                     let size = entry.size;
-                    let digest = self.take_in_file(&mut reader, size)?;
-                    archive.lease.hold(&[&digest], &[])?;
+                    let digest = self.take_in_file(&mut reader, size, &archive.lease)?;
                     found(&digest);
                     archive.files.insert(path, (digest, size));
                 }
@@ -214,12 +213,13 @@ impl Images {
         &self,
         reader: &mut Reader<R>,
         size: u64,
+        lease: &Lease,
     ) -> Result<Digest> {
         let mut writer = self.options().content.writer(None, Some(size))?;
         loop {
             let chunk = reader.chunk()?;
             if chunk.is_empty() {
-                return Ok(writer.commit()?);
+                return lease.store(writer);
             }
             let count = chunk.len();
             writer.write_all(chunk).map_err(|source| Error::Stream {

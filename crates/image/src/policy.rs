@@ -94,6 +94,30 @@ struct RequirementFile {
     #[serde(default)]
     key_datas: Vec<String>,
     signed_identity: Option<Identity>,
+    // Known to containers-policy.json(5), and refused by name.
+    fulcio: Option<serde_json::Value>,
+    pki: Option<serde_json::Value>,
+    rekor_public_key_path: Option<serde_json::Value>,
+    rekor_public_key_paths: Option<serde_json::Value>,
+    rekor_public_key_data: Option<serde_json::Value>,
+    rekor_public_key_datas: Option<serde_json::Value>,
+}
+
+impl RequirementFile {
+    /// The first member that would need certificates of an authority or Rekor's log, and what it asks for.
+    fn unsupported(&self) -> Option<(&'static str, &'static str)> {
+        let rekor = "Rekor's log";
+        [
+            (&self.fulcio, "fulcio", "certificates of Fulcio"),
+            (&self.pki, "pki", "certificates"),
+            (&self.rekor_public_key_path, "rekorPublicKeyPath", rekor),
+            (&self.rekor_public_key_paths, "rekorPublicKeyPaths", rekor),
+            (&self.rekor_public_key_data, "rekorPublicKeyData", rekor),
+            (&self.rekor_public_key_datas, "rekorPublicKeyDatas", rekor),
+        ]
+        .into_iter()
+        .find_map(|(value, name, what)| value.is_some().then_some((name, what)))
+    }
 }
 
 impl Policy {
@@ -178,6 +202,11 @@ fn requirement(file: RequirementFile) -> std::result::Result<Requirement, String
         "insecureAcceptAnything" => Ok(Requirement::Accept),
         "reject" => Ok(Requirement::Reject),
         "sigstoreSigned" => {
+            if let Some((name, what)) = file.unsupported() {
+                return Err(format!(
+                    "{name} ({what}) is not supported; use keyPath or keyData"
+                ));
+            }
             let mut keys = Vec::new();
             for path in file.key_path.iter().chain(&file.key_paths) {
                 let pem = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -496,7 +525,15 @@ mod tests {
             ),
             (
                 r#"{"default":[{"type":"sigstoreSigned","fulcio":{}}]}"#,
-                "unknown field `fulcio`",
+                "fulcio (certificates of Fulcio) is not supported",
+            ),
+            (
+                r#"{"default":[{"type":"sigstoreSigned","keyPath":"/k","rekorPublicKeyPath":"/r"}]}"#,
+                "rekorPublicKeyPath (Rekor's log) is not supported",
+            ),
+            (
+                r#"{"default":[{"type":"sigstoreSigned","nonsense":{}}]}"#,
+                "unknown field `nonsense`",
             ),
         ] {
             let path = dir.file("policy.json", text);

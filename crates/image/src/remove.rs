@@ -2,6 +2,7 @@
 //! (`daemon/images/image_delete.go`).
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use hull_oci::{Digest, Reference};
 use hull_state::{content, images, layers, leases};
@@ -43,7 +44,7 @@ impl Images {
     }
 
     /// Removes the images that no container uses and that are dangling, or, with `all`, any such image, except those for
-    /// which `keep` says so.
+    /// which `keep` says so; and what interrupted downloads have left.
     ///
     /// # Errors
     /// Those of the database and the store.
@@ -68,8 +69,17 @@ impl Images {
         outcome
             .removed
             .extend(deleted.into_iter().map(Removed::Deleted));
-        outcome.reclaimed = reclaimed;
+        let partial = self.options().content.sweep_partial(Duration::ZERO)?;
+        outcome.reclaimed = reclaimed + partial;
         Ok(outcome)
+    }
+
+    /// Bytes of downloads that were interrupted, or are under way.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn partial_bytes(&self) -> Result<u64> {
+        Ok(self.options().content.partial_bytes()?)
     }
 
     /// Removes blobs and layers that nothing refers to. May run at any time. Returns the bytes freed.

@@ -271,7 +271,7 @@ pub struct PruneOutcome {
 /// One line of `docker history`, newest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryEntry {
-    /// The image's id for the newest entry; `None` (`<missing>`) for the others.
+    /// The image's id for the newest entry, for those below it their own where they are here; else `None` (`<missing>`).
     pub id: Option<Digest>,
     /// When, RFC 3339.
     pub created: Option<String>,
@@ -281,7 +281,7 @@ pub struct HistoryEntry {
     pub size: u64,
     /// The message.
     pub comment: String,
-    /// Names of the image, on the newest entry.
+    /// Names of that image.
     pub tags: Vec<Reference>,
 }
 

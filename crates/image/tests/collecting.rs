@@ -183,3 +183,33 @@ fn what_a_prune_says_is_what_the_disk_gets() {
     assert_eq!(last.reclaimed, before);
     assert_eq!(used(), 0);
 }
+
+/// What an interrupted download has left is counted, and goes with a prune to the byte; one under way is left alone.
+#[test]
+fn partial_downloads_are_counted_and_pruned() {
+    use std::io::Write as _;
+    let store = Store::new();
+    let digest = |bytes: &[u8]| hull_oci::Digest::sha256_of(bytes);
+    let begin = |bytes: &[u8], of: &[u8]| {
+        let mut writer = store
+            .content
+            .resume(digest(of), Some(of.len() as u64))
+            .unwrap();
+        writer.write_all(bytes).unwrap();
+        writer
+    };
+    let (cut, whole) = (vec![1; 300_000], vec![2; 50_000]);
+    drop(begin(&cut[..270_000], &cut));
+    let under_way = begin(&whole, &whole);
+    assert_eq!(store.images.partial_bytes().unwrap(), 320_000);
+    let outcome = store.images.prune(&|_| false, false, &[]).unwrap();
+    assert_eq!(outcome.reclaimed, 270_000);
+    assert_eq!(store.images.partial_bytes().unwrap(), 50_000);
+    assert_eq!(under_way.commit().unwrap(), digest(&whole));
+    // What was pruned is begun anew.
+    let again = store
+        .content
+        .resume(digest(&cut), Some(cut.len() as u64))
+        .unwrap();
+    assert_eq!(again.resume_offset(), 0);
+}

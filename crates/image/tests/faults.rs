@@ -1,7 +1,9 @@
-//! EIO at any write, and kill -9 at any system call that changes files, in load, pull, push, remove and commit.
+//! EIO and ENOSPC at any write, and kill -9 at any system call that changes files, in load, import, pull, push, save, remove,
+//! prune and commit.
 //!
 //! `strace` injects both into a process of its own. Whatever it was: the next start sweeps, nothing that was there before
-//! is lost or changed, what says that it is there can be saved bit for bit, and nothing is left over.
+//! is lost or changed, what says that it is there can be saved bit for bit, and nothing is left over: the bytes on disk are
+//! those that the rows tell.
 //! `HULL_FAULTS=all` tries every call up to the 150th; otherwise a few.
 
 mod common;
@@ -13,7 +15,10 @@ use std::time::Duration;
 
 use common::server::{Answer, Served, Server};
 use common::{Store, check_blobs, quick, read, reference};
-use hull_image::{CommitOptions, Images, LoadOptions, ProgressSink, PullOptions, PushOptions};
+use hull_image::{
+    CommitOptions, Image, Images, ImportOptions, LoadOptions, ProgressSink, PullOptions,
+    PushOptions,
+};
 use hull_testkit::TempRoot;
 use hull_testkit::image::{Image as Fixture, Tar};
 
@@ -63,8 +68,25 @@ fn worker() {
             let file = std::fs::File::open(what).unwrap();
             images.load(file, &LoadOptions::default(), &none).unwrap();
         }
+        "import" => {
+            let file = std::fs::File::open(what).unwrap();
+            let options = ImportOptions {
+                reference: Some(reference("new:1")),
+                ..ImportOptions::default()
+            };
+            images.import(file, &options).unwrap();
+        }
+        "save" => {
+            let file = std::fs::File::create(Path::new(root).join(what)).unwrap();
+            let mut file = images.save(&["kept:1".to_owned()], file).unwrap();
+            std::io::Write::flush(&mut file).unwrap();
+        }
         "remove" => {
             images.remove(what, true, true, &[]).unwrap();
+        }
+        "prune" => {
+            let keep = |image: &Image| image.names.iter().any(|name| name.familiar() == "kept:1");
+            images.prune(&keep, true, &[]).unwrap();
         }
         "commit" => {
             let parent = images.resolve("kept:1").unwrap();
@@ -208,7 +230,7 @@ fn everywhere(
     } = base;
     drop((images, db, content, snapshotter));
     let mut failed = 0;
-    for action in ["signal=SIGKILL", "error=EIO"] {
+    for action in ["signal=SIGKILL", "error=EIO", "error=ENOSPC"] {
         for n in at() {
             let root = copy(base.path());
             let work = format!("{operation} {} {what}", root.path().display());
@@ -244,6 +266,52 @@ fn removing() {
     let prepare = |store: &Store| load(&store.images, &fixture("gone:1"));
     everywhere("remove", "gone:1", &calls, prepare, |store| {
         store.images.resolve("gone:1").unwrap_err();
+    });
+}
+
+#[test]
+fn importing() {
+    let scratch = TempRoot::new("image");
+    let tree = Tar::new().file("made", 0o644, "here").finish();
+    let archive = scratch.file("tree.tar", tree);
+    let calls = format!("write,{CHANGES}");
+    everywhere(
+        "import",
+        archive.to_str().unwrap(),
+        &calls,
+        |_| {},
+        |store| {
+            let image = store.images.resolve("new:1").unwrap();
+            assert_eq!(read(&store.top_layer(&image).join("made")), "here");
+        },
+    );
+}
+
+/// What is written elsewhere changes nothing here; a save that says nothing has written everything.
+#[test]
+fn saving() {
+    let calls = format!("write,{CHANGES}");
+    everywhere(
+        "save",
+        "saved.tar",
+        &calls,
+        |_| {},
+        |store| {
+            let archive = std::fs::read(store.temp.join("saved.tar")).unwrap();
+            check_blobs(&archive);
+        },
+    );
+}
+
+#[test]
+fn pruning() {
+    let calls = format!("write,{CHANGES}");
+    let prepare = |store: &Store| {
+        load(&store.images, &fixture("gone:1"));
+        load(&store.images, &fixture("gone:2"));
+    };
+    everywhere("prune", "-", &calls, prepare, |store| {
+        assert_eq!(store.images.list().unwrap().len(), 1);
     });
 }
 

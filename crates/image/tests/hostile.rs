@@ -450,6 +450,46 @@ async fn a_config_that_names_other_layers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn configs_and_layer_types_that_are_not_what_they_should_be() {
+    let image = || Fixture::new("x:1").layer(Tar::new().file("a", 0o644, "1").finish());
+    let configs: [(&[u8], &str); 5] = [
+        (b"{", "invalid image config"),
+        (b"[]", "invalid image config"),
+        (b"\xff\xfe", "invalid image config"),
+        (
+            br#"{"rootfs":{"type":"tree","diff_ids":[]}}"#,
+            "unknown rootfs type",
+        ),
+        (
+            br#"{"rootfs":{"type":"layers","diff_ids":["sha256:short"]}}"#,
+            "invalid image config",
+        ),
+    ];
+    for (config, part) in configs {
+        let mut served = Served::new(&image());
+        let (old, new) = (image().id(), hull_testkit::image::digest(config));
+        let text = String::from_utf8(served.manifest.clone()).unwrap();
+        served.manifest = text.replace(&old, &new).into_bytes();
+        served.blobs.insert(new, config.to_vec());
+        let error = refused(move |asked| served.answer(asked)).await;
+        assert_eq!(error.kind(), Kind::InvalidParameter, "{error}");
+        assert!(error.sentence().contains(part), "{}", error.sentence());
+    }
+    let mut served = Served::new(&image());
+    let text = String::from_utf8(served.manifest.clone()).unwrap();
+    let strange = text.replace("image.layer.v1.tar+gzip", "image.layer.v9.rar");
+    assert_ne!(strange, text);
+    served.manifest = strange.into_bytes();
+    let error = refused(move |asked| served.answer(asked)).await;
+    assert_eq!(error.kind(), Kind::InvalidParameter);
+    assert!(
+        error.sentence().contains("unsupported media type"),
+        "{}",
+        error.sentence()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_decompression_bomb() {
     let bomb =
         Fixture::new("x:1").layer(Tar::new().file("zeros", 0o644, vec![0; 8 << 20]).finish());

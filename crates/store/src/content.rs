@@ -7,6 +7,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -20,6 +21,9 @@ use crate::{Error, Result};
 pub const PARTIAL_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 const REPLAY_BUFFER_LEN: usize = 128 * 1024;
+/// How often a partial file is tried that somebody holds, and the pause between two tries: a sweep holds one for microseconds.
+const LOCK_TRIES_MAX: usize = 5;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// A directory of blobs. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -176,22 +180,10 @@ impl Content {
             None => format!("tmp-{:016x}", rand::random::<u64>()),
         };
         let path = self.root.join("partial").join(name);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(Error::io("create", &path))?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let digest = expect.unwrap_or_else(|| Digest::sha256_of(b""));
-                return Err(Error::BlobBusy(digest));
-            }
-            Err(error) => return Err(Error::io("lock", path)(error)),
-        }
-        let length = file.metadata().map_err(Error::io("stat", &path))?.len();
+        let Some((file, length)) = lock_partial(&path)? else {
+            let digest = expect.unwrap_or_else(|| Digest::sha256_of(b""));
+            return Err(Error::BlobBusy(digest));
+        };
         let hasher = Hasher::new(expect.as_ref().map_or(Algorithm::Sha256, Digest::algorithm));
         let mut writer = BlobWriter {
             root: self.root.clone(),
@@ -248,6 +240,19 @@ impl Content {
         Ok(blobs)
     }
 
+    /// The bytes of partial files, whether somebody writes them or not.
+    pub fn partial_bytes(&self) -> Result<u64> {
+        let dir = self.root.join("partial");
+        let mut sum = 0;
+        for entry in fs::read_dir(&dir).map_err(Error::io("list", &dir))? {
+            // One that has got its name meanwhile is no partial file any more.
+            if let Ok(metadata) = entry.and_then(|entry| entry.metadata()) {
+                sum += metadata.len();
+            }
+        }
+        Ok(sum)
+    }
+
     /// Removes partial files that nobody holds: unnamed ones always, resumable ones when older than `age`. Returns the
     /// bytes freed.
     pub fn sweep_partial(&self, age: Duration) -> Result<u64> {
@@ -262,9 +267,13 @@ impl Content {
             if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
                 continue;
             }
+            // Locked now, so that nobody renames it; before that its writer may have, and another may have begun under its name.
             let Ok(metadata) = file.metadata() else {
                 continue;
             };
+            if !fs::metadata(&path).is_ok_and(|named| named.ino() == metadata.ino()) {
+                continue;
+            }
             let unnamed = entry.file_name().to_string_lossy().starts_with("tmp-");
             let old = metadata
                 .modified()
@@ -278,6 +287,31 @@ impl Content {
         }
         Ok(freed)
     }
+}
+
+/// Opens a partial file and locks it; its length. Nothing while somebody else writes it. A sweep may hold it for a moment, and
+/// remove it: then it is made anew.
+fn lock_partial(path: &Path) -> Result<Option<(File, u64)>> {
+    for _ in 0..LOCK_TRIES_MAX {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(Error::io("create", path))?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {
+                let metadata = file.metadata().map_err(Error::io("stat", path))?;
+                if metadata.nlink() > 0 {
+                    return Ok(Some((file, metadata.len())));
+                }
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+            Err(error) => return Err(Error::io("lock", path)(error)),
+        }
+    }
+    Ok(None)
 }
 
 /// A blob being written. Dropped without [`commit`](Self::commit), it leaves a resumable partial file if its digest was
@@ -342,7 +376,13 @@ impl BlobWriter {
 
     /// Verifies size and digest, makes the bytes durable, and gives the blob its name. Bytes that do not verify are
     /// removed: nothing could be built on them.
-    pub fn commit(mut self) -> Result<Digest> {
+    pub fn commit(self) -> Result<Digest> {
+        self.seal()?.publish()
+    }
+
+    /// The first half of [`commit`](Self::commit): all but the name. For who learns the digest only here, and must hold it
+    /// before the blob is there: a collection that has just found the same digest unwanted would remove it.
+    pub fn seal(mut self) -> Result<SealedBlob> {
         let mut buffer = vec![
             0;
             if self.replay_left > 0 {
@@ -369,13 +409,36 @@ impl BlobWriter {
         self.file
             .sync_data()
             .map_err(Error::io("sync", &self.path))?;
-        let dir = self.root.join(actual.algorithm().as_str());
-        let target = dir.join(actual.hex());
-        fs::rename(&self.path, &target).map_err(Error::io("rename", &self.path))?;
-        self.done = true;
+        Ok(SealedBlob {
+            writer: self,
+            digest: actual,
+        })
+    }
+}
+
+/// A blob that is whole and durable, and has no name yet. Dropped, it goes as its writer would.
+#[derive(Debug)]
+pub struct SealedBlob {
+    writer: BlobWriter,
+    digest: Digest,
+}
+
+impl SealedBlob {
+    /// Its digest.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Gives the blob its name.
+    pub fn publish(mut self) -> Result<Digest> {
+        let dir = self.writer.root.join(self.digest.algorithm().as_str());
+        let target = dir.join(self.digest.hex());
+        let path = &self.writer.path;
+        fs::rename(path, &target).map_err(Error::io("rename", path))?;
+        self.writer.done = true;
         let dir_file = File::open(&dir).map_err(Error::io("open", &dir))?;
         dir_file.sync_all().map_err(Error::io("sync", &dir))?;
-        Ok(actual)
+        Ok(self.digest)
     }
 }
 

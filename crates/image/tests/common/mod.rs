@@ -83,20 +83,36 @@ impl Store {
             .to_path_buf()
     }
 
-    /// Nothing may be left but what the rows name.
+    /// Nothing may be left but what the rows name, to the byte, and what a further pull goes on with.
     pub fn assert_tidy(&self) {
         let rows = self.db.read(hull_state::content::list).unwrap();
-        let mut known: Vec<String> = rows.into_iter().map(|blob| blob.digest).collect();
-        let mut files: Vec<String> = self
+        let mut known: Vec<(String, u64)> = rows
+            .into_iter()
+            .map(|blob| (blob.digest, blob.size))
+            .collect();
+        let mut files: Vec<(String, u64)> = self
             .content
             .walk()
             .unwrap()
             .iter()
-            .map(|blob| blob.digest.to_string())
+            .map(|blob| (blob.digest.to_string(), blob.size))
             .collect();
         known.sort();
         files.sort();
         assert_eq!(files, known, "blobs and their rows");
+        let blobs = known.iter().map(|(_, size)| size).sum::<u64>();
+        let partial = self.content.partial_bytes().unwrap();
+        assert_eq!(
+            bytes_below(&self.temp.join("blobs")),
+            blobs + partial,
+            "bytes of blobs"
+        );
+        for layer in self.db.read(hull_state::layers::list).unwrap() {
+            let usage = self.snapshotter.usage(&layer.snapshot_key).unwrap();
+            assert_eq!(usage.bytes, layer.size, "bytes of {}", layer.chain_id);
+            let files = self.snapshotter.upper_dir(&layer.snapshot_key).unwrap();
+            assert_eq!(bytes_below(&files), layer.size, "{}", layer.chain_id);
+        }
         let staged = self
             .snapshotter
             .walk()
@@ -114,6 +130,25 @@ impl Store {
             "snapshot directories"
         );
     }
+}
+
+/// The lengths of all regular files below a directory, a file with several names once.
+fn bytes_below(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let mut files = BTreeMap::new();
+    let mut left = vec![dir.to_owned()];
+    while let Some(dir) = left.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let entry = entry.unwrap();
+            let metadata = entry.metadata().unwrap();
+            if metadata.is_dir() {
+                left.push(entry.path());
+            } else if metadata.is_file() {
+                files.insert(metadata.ino(), metadata.len());
+            }
+        }
+    }
+    files.values().sum()
 }
 
 /// The service on a root that somebody else looks after.
