@@ -33,6 +33,64 @@ pub struct ImageSummary {
     pub size: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub descriptor: Option<Descriptor>,
+    /// Only when asked for, from API 1.47.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub manifests: Vec<ManifestSummary>,
+}
+
+/// One manifest of an image, in the lists and in `inspect`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ManifestSummary {
+    /// The manifest's digest.
+    #[serde(rename = "ID")]
+    pub id: String,
+    pub descriptor: Descriptor,
+    /// Whether config and layers are all here.
+    pub available: bool,
+    pub size: ManifestSize,
+    /// `image`, `attestation` or `unknown`.
+    pub kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_data: Option<ManifestImage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attestation_data: Option<ManifestAttestation>,
+}
+
+/// Bytes that a manifest takes here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ManifestSize {
+    /// Of its blobs.
+    pub content: i64,
+    /// Of its blobs and of its files, unpacked.
+    pub total: i64,
+}
+
+/// A manifest that is an image's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ManifestImage {
+    pub platform: Platform,
+    /// Ids of those that use it.
+    pub containers: Vec<String>,
+    pub size: UnpackedSize,
+}
+
+/// Bytes of an image's files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct UnpackedSize {
+    pub unpacked: i64,
+}
+
+/// A manifest that says something about another.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ManifestAttestation {
+    /// The other's digest.
+    #[serde(rename = "For")]
+    pub of: String,
 }
 
 /// `GET /images/{name}/json`.
@@ -48,12 +106,16 @@ pub struct ImageInspect {
     pub comment: String,
     #[serde(skip_serializing_if = "is_zero")]
     pub created: String,
+    /// Docker's record of the container that it was committed from: up to API 1.44.
+    pub container: String,
+    /// That container's configuration: up to API 1.44.
+    pub container_config: ContainerConfig,
     #[serde(skip_serializing_if = "is_zero")]
     pub docker_version: String,
     #[serde(skip_serializing_if = "is_zero")]
     pub author: String,
     /// Shown without its empty members from API 1.50.
-    pub config: ContainerConfig,
+    pub config: Option<ContainerConfig>,
     pub architecture: String,
     #[serde(skip_serializing_if = "is_zero")]
     pub variant: String,
@@ -68,6 +130,9 @@ pub struct ImageInspect {
     pub metadata: ImageMetadata,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub descriptor: Option<Descriptor>,
+    /// Only when asked for, from API 1.48.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub manifests: Vec<ManifestSummary>,
 }
 
 /// Layers of an image.

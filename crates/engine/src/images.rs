@@ -90,6 +90,8 @@ pub struct ImageListOptions {
     pub all: bool,
     /// Compute the shared size.
     pub shared_size: bool,
+    /// The manifests of each, too.
+    pub manifests: bool,
     /// Docker's filters.
     pub filters: Filters,
 }
@@ -463,14 +465,21 @@ impl Images {
             if let Some(size) = shared.get(&image.id.to_string()) {
                 summary.shared_size = *size;
             }
+            if options.manifests {
+                summary.manifests = self.manifests(image, &list, &users)?;
+            }
             summaries.push(summary);
         }
         Ok(summaries)
     }
 
-    /// Everything about one image.
-    pub async fn inspect(&self, name: &str) -> Result<ImageInspect> {
+    /// Everything about one image; the manifests of its name only with `manifests`.
+    pub async fn inspect(&self, name: &str, manifests: bool) -> Result<ImageInspect> {
         let image = self.world.images.resolve(name)?;
+        let manifests = match manifests {
+            true => self.manifests(&image, &self.world.images.list()?, &self.users())?,
+            false => Vec::new(),
+        };
         let data = match &image.chain_id {
             Some(chain) => {
                 let key = chain.to_string();
@@ -489,15 +498,18 @@ impl Images {
             repo_tags: image.names.iter().map(Reference::familiar).collect(),
             repo_digests: image.repo_digests.iter().map(Reference::familiar).collect(),
             parent: parent_of(&image),
-            comment: image
-                .config
-                .history
-                .last()
-                .and_then(|step| step.comment.clone())
-                .unwrap_or_default(),
+            comment: comment_of(&image.config),
             created: image.config.created.clone().unwrap_or_default(),
+            container: image.config.container.clone().unwrap_or_default(),
+            container_config: image
+                .config
+                .container_config
+                .clone()
+                .and_then(|config| serde_json::from_value(config).ok())
+                .unwrap_or_default(),
+            docker_version: image.config.docker_version.clone().unwrap_or_default(),
             author: image.config.author.clone().unwrap_or_default(),
-            config: crate::changes::from_oci(&image.config.config.clone().unwrap_or_default()),
+            config: image.config.config.as_ref().map(crate::changes::from_oci),
             architecture: image.config.architecture.clone(),
             variant: image.config.variant.clone().unwrap_or_default(),
             os: image.config.os.clone(),
@@ -525,7 +537,7 @@ impl Images {
                     .unwrap_or_else(|| hull_api::time::ZERO.to_owned()),
             },
             descriptor: Some(descriptor(&image.target)),
-            ..ImageInspect::default()
+            manifests,
         })
     }
 
@@ -725,6 +737,12 @@ fn labels_of(image: &Image) -> BTreeMap<String, String> {
         .unwrap_or_default()
 }
 
+/// The image's own comment, else that of its newest step.
+fn comment_of(config: &hull_oci::ImageConfig) -> String {
+    let newest = || config.history.last().and_then(|step| step.comment.clone());
+    config.comment.clone().or_else(newest).unwrap_or_default()
+}
+
 fn parent_of(image: &Image) -> String {
     image
         .parent
@@ -753,6 +771,7 @@ pub(crate) fn summary(image: &Image, users: &[ImageUser]) -> ImageSummary {
         shared_size: -1,
         size: size_of(image),
         descriptor: Some(descriptor(&image.target)),
+        manifests: Vec::new(),
     }
 }
 
@@ -775,7 +794,7 @@ pub(crate) fn shared_sizes(images: &[Image]) -> BTreeMap<String, i64> {
         .collect()
 }
 
-fn descriptor(target: &hull_oci::Descriptor) -> Descriptor {
+pub(crate) fn descriptor(target: &hull_oci::Descriptor) -> Descriptor {
     Descriptor {
         media_type: target.media_type.clone(),
         digest: target.digest.to_string(),
@@ -786,7 +805,7 @@ fn descriptor(target: &hull_oci::Descriptor) -> Descriptor {
     }
 }
 
-fn api_platform(platform: &Platform) -> hull_api::image::Platform {
+pub(crate) fn api_platform(platform: &Platform) -> hull_api::image::Platform {
     hull_api::image::Platform {
         architecture: platform.architecture.clone(),
         os: platform.os.clone(),

@@ -20,6 +20,7 @@ mod files;
 mod health;
 mod id;
 mod image_filter;
+mod image_manifests;
 pub mod images;
 mod logging;
 pub mod networks;

@@ -231,6 +231,8 @@ pub struct Image {
     pub config: Value,
     /// As the image's configuration names it.
     pub architecture: String,
+    /// Further members of the image's configuration, in place of those that it would have.
+    pub members: serde_json::Map<String, Value>,
 }
 
 /// The bytes that name an image: blobs by their content.
@@ -249,6 +251,7 @@ impl Image {
             layers: Vec::new(),
             config: json!({}),
             architecture: "amd64".to_owned(),
+            members: serde_json::Map::new(),
         }
     }
 
@@ -307,13 +310,19 @@ impl Image {
         self
     }
 
+    /// Sets a member of the image's configuration beside `config`: `author`, `history`, `created`, ...
+    pub fn member(mut self, name: &str, value: Value) -> Image {
+        self.members.insert(name.to_owned(), value);
+        self
+    }
+
     /// The image's configuration as it is stored; its digest is the image id.
     pub fn config_bytes(&self) -> Vec<u8> {
         let history: Vec<Value> = (0..self.layers.len())
             .map(|index| json!({"created": CREATED, "created_by": format!("layer {index}")}))
             .collect();
         let diff_ids: Vec<String> = self.layers.iter().map(|layer| digest(layer)).collect();
-        let config = json!({
+        let mut config = json!({
             "created": CREATED,
             "architecture": self.architecture,
             "os": "linux",
@@ -321,6 +330,9 @@ impl Image {
             "rootfs": {"type": "layers", "diff_ids": diff_ids},
             "history": history,
         });
+        for (name, value) in &self.members {
+            config[name.as_str()] = value.clone();
+        }
         config.to_string().into_bytes()
     }
 

@@ -186,9 +186,9 @@ pub fn adapt_image_inspect(version: Version, inspect: &mut Value) {
         );
         top.entry("Created").or_insert(json!(crate::time::ZERO));
     }
-    if version < Version::new(45) {
-        top.insert("Container".to_owned(), json!(""));
-        top.insert("ContainerConfig".to_owned(), Value::Null);
+    if version >= Version::new(45) {
+        top.remove("Container");
+        top.remove("ContainerConfig");
     }
     if version < Version::new(48) {
         top.remove("Descriptor");
@@ -198,8 +198,10 @@ pub fn adapt_image_inspect(version: Version, inspect: &mut Value) {
             top.entry(key).or_insert(json!(""));
         }
     }
-    if let Some(config) = member(inspect, "/Config") {
-        adapt_image_config(version, config);
+    for pointer in ["/Config", "/ContainerConfig"] {
+        if let Some(config) = member(inspect, pointer) {
+            adapt_image_config(version, config);
+        }
     }
 }
 

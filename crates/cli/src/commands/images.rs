@@ -2,8 +2,8 @@
 
 use super::ps::filters;
 use crate::app::Cli;
-use crate::failure::Outcome;
-use crate::format::{FORMAT_HELP, Format, image};
+use crate::failure::{Failure, Outcome};
+use crate::format::{FORMAT_HELP, Format, image, image_tree};
 use crate::registry::Run;
 use crate::values;
 use clap::Args;
@@ -31,6 +31,9 @@ pub struct Images {
     /// Only show image IDs
     #[arg(short = 'q', long)]
     quiet: bool,
+    /// List multi-platform images as a tree (EXPERIMENTAL)
+    #[arg(long)]
+    tree: bool,
     args: Vec<String>,
 }
 
@@ -40,14 +43,61 @@ const COMMANDS: [&str; 13] = [
     "save", "tag",
 ];
 
+impl Images {
+    /// The flag that a tree cannot do, in Docker's words.
+    fn not_with_tree(&self) -> Option<&'static str> {
+        match self {
+            Images { quiet: true, .. } => Some("quiet"),
+            Images { no_trunc: true, .. } => Some("no-trunc"),
+            // Docker's own spelling of --digests.
+            Images { digests: true, .. } => Some("show-digest"),
+            Images {
+                format: Some(text), ..
+            } if !text.is_empty() => Some("format"),
+            Images { .. } => None,
+        }
+    }
+
+    async fn draw_tree(&self, cli: &Cli, query: Query) -> Outcome {
+        let query = query.flag("manifests", true);
+        let mut images: Vec<Value> = cli.client()?.get(query).await?;
+        let wants_dangling = self.filter.iter().any(|one| one == "dangling=true");
+        if !self.all && !wants_dangling {
+            images.retain(|one| {
+                one["RepoTags"]
+                    .as_array()
+                    .is_some_and(|tags| !tags.is_empty())
+            });
+        }
+        let terminal = crate::app::stdout_is_terminal();
+        cli.out(image_tree::draw(
+            &images,
+            image_tree::Look {
+                width: terminal.then(crate::help::width),
+                color: terminal
+                    && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+            },
+        ))?;
+        Ok(0)
+    }
+}
+
 impl Run for Images {
     async fn run(self, cli: &Cli) -> Outcome {
+        if let Some(flag) = self.not_with_tree().filter(|_| self.tree) {
+            return Err(Failure::new(format!(
+                "--{flag} is not yet supported with --tree"
+            )));
+        }
         let mut wanted = self.filter.clone();
         wanted.extend(self.args.first().map(|name| format!("reference={name}")));
         let query = Query::new("/images/json")
             .flag("all", self.all)
             .set_some("filters", filters(&wanted))
             .flag("shared-size", false);
+        if self.tree {
+            return self.draw_tree(cli, query).await;
+        }
         let images: Vec<Value> = cli.client()?.get(query).await?;
         let source = match self.format.as_deref() {
             None | Some("") if !self.quiet && !cli.config.text("imagesFormat").is_empty() => {

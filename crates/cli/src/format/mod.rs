@@ -2,6 +2,7 @@
 
 pub mod container;
 pub mod image;
+pub mod image_tree;
 
 use crate::failure::Failure;
 use crate::go::tabwriter;

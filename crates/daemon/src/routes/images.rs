@@ -29,6 +29,7 @@ pub(super) async fn list(call: Call) -> Outcome {
     let options = ImageListOptions {
         all: call.query.flag("all"),
         shared_size: call.query.flag("shared-size") && call.version >= Version::new(42),
+        manifests: call.query.flag("manifests") && call.version >= Version::new(47),
         filters: call.query.filters()?,
     };
     let mut images = call.daemon.engine.images.list(options).await?;
@@ -50,7 +51,9 @@ pub(super) fn encode<T: serde::Serialize>(value: &T) -> Result<serde_json::Value
 }
 
 pub(super) async fn inspect(call: Call) -> Outcome {
-    let mut value = encode(&call.daemon.engine.images.inspect(call.id()).await?)?;
+    let manifests = call.query.flag("manifests") && call.version >= Version::new(48);
+    let images = &call.daemon.engine.images;
+    let mut value = encode(&images.inspect(call.id(), manifests).await?)?;
     adapt_image_inspect(call.version, &mut value);
     Answer::json(&value)
 }

@@ -702,7 +702,13 @@ async fn copies_files() {
     };
     let image = fixture.engine.images.commit(commit).await.unwrap();
     assert_eq!(
-        fixture.engine.images.inspect("kept").await.unwrap().id,
+        fixture
+            .engine
+            .images
+            .inspect("kept", false)
+            .await
+            .unwrap()
+            .id,
         image
     );
     fixture.remove(&id).await;

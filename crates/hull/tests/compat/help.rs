@@ -30,11 +30,8 @@ const NOT_YET: &[&str] = &[
     "volume update",
 ];
 
-/// Flags of docker's that Hull does not have: the experimental view of containerd's image store; and descriptions in its completions
-/// cannot be left out.
+/// Flags of docker's that Hull does not have: descriptions in its completions cannot be left out.
 const NO_USE: &[(&str, &str)] = &[
-    ("images", "--tree"),
-    ("image ls", "--tree"),
     ("completion bash", "--no-descriptions"),
     ("completion fish", "--no-descriptions"),
     ("completion powershell", "--no-descriptions"),

@@ -14,6 +14,7 @@ mod exec_and_attach;
 mod flags;
 mod flags_of_the_client;
 mod help;
+mod image_details;
 mod images;
 mod lifecycle;
 mod limits;
