@@ -14,6 +14,7 @@ pub mod name;
 pub mod net;
 pub mod proxy;
 pub mod range;
+pub mod rest;
 pub mod route;
 pub mod server;
 pub mod storage;

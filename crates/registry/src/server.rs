@@ -17,6 +17,7 @@ use crate::net::pace::Pace;
 use crate::net::serve::{Listening, serve, stopped};
 use crate::net::tls;
 use crate::proxy::Proxy;
+use crate::rest::Rest;
 use crate::storage::{GcOptions, Storage};
 
 /// Threads that run requests: the work is the kernel's and the disk's.
@@ -87,6 +88,7 @@ async fn run_async(config: Config, storage: Storage) -> anyhow::Result<()> {
         auth: Auth::from_config(&config)?,
         proxy,
         metrics: Metrics::default(),
+        rest: Rest::default(),
         access_log: AccessLog::open(config.access_log.as_deref())?,
     });
     let listener = TcpListener::bind(config.listen)
@@ -118,12 +120,9 @@ async fn run_async(config: Config, storage: Storage) -> anyhow::Result<()> {
         tokio::spawn(serve(listener, listening, stop.clone()));
     }
     let served = tokio::spawn(serve(listener, listening, stop.clone()));
-    let collecting = tokio::spawn(collect_regularly(app, config.clone(), stop));
-    // Most of what is resident now only the start has needed.
-    match hull_sys::resident::drop_program_pages() {
-        Ok(bytes) => tracing::debug!(bytes, "unmapped the program's pages"),
-        Err(error) => tracing::debug!(%error, "cannot unmap the program's pages"),
-    }
+    let resting = app.clone();
+    let collecting = tokio::spawn(collect_regularly(app, config.clone(), stop.clone()));
+    tokio::spawn(async move { resting.rest.after_each_burst(stop).await });
     wait_for_signal().await?;
     stop_sender.send_replace(true);
     if tokio::time::timeout(config.shutdown_timeout, served)

@@ -271,7 +271,7 @@ impl Content {
             let Ok(metadata) = file.metadata() else {
                 continue;
             };
-            if !fs::metadata(&path).is_ok_and(|named| named.ino() == metadata.ino()) {
+            if !names(&path, &metadata) {
                 continue;
             }
             let unnamed = entry.file_name().to_string_lossy().starts_with("tmp-");
@@ -289,8 +289,13 @@ impl Content {
     }
 }
 
-/// Opens a partial file and locks it; its length. Nothing while somebody else writes it. A sweep may hold it for a moment, and
-/// remove it: then it is made anew.
+/// Whether a path still names the file that was opened by it.
+fn names(path: &Path, opened: &fs::Metadata) -> bool {
+    fs::metadata(path).is_ok_and(|now| (now.dev(), now.ino()) == (opened.dev(), opened.ino()))
+}
+
+/// Opens a partial file and locks it; its length. Nothing while somebody else writes it. Between the two it may have become a blob,
+/// or been swept: then it is made anew.
 fn lock_partial(path: &Path) -> Result<Option<(File, u64)>> {
     for _ in 0..LOCK_TRIES_MAX {
         let file = OpenOptions::new()
@@ -303,7 +308,7 @@ fn lock_partial(path: &Path) -> Result<Option<(File, u64)>> {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
                 let metadata = file.metadata().map_err(Error::io("stat", path))?;
-                if metadata.nlink() > 0 {
+                if names(path, &metadata) {
                     return Ok(Some((file, metadata.len())));
                 }
             }

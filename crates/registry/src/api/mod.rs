@@ -22,6 +22,7 @@ use crate::net::body::{Body, RequestBody};
 use crate::net::conn::Files;
 use crate::net::pace::Pace;
 use crate::proxy::Proxy;
+use crate::rest::Rest;
 use crate::route::{Query, Route};
 use crate::storage::Storage;
 
@@ -50,6 +51,8 @@ pub struct App {
     pub proxy: Option<Proxy>,
     /// What is counted.
     pub metrics: Metrics,
+    /// What is done when nothing is asked.
+    pub rest: Rest,
     /// What is written down of each request.
     pub access_log: AccessLog,
 }
@@ -89,6 +92,7 @@ impl App {
     ) -> Response<Body> {
         let started = Instant::now();
         self.metrics.begin();
+        self.rest.disturb();
         let (head, incoming) = request.into_parts();
         let body = RequestBody::new(incoming, self.policy.pace);
         let call = Call {

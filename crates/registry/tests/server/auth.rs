@@ -387,23 +387,31 @@ fn certificates_of_clients() {
     }
 }
 
-/// What only the start has needed does not stay resident, and the server goes on without it.
+/// What only the start or a burst of requests has needed does not stay resident, and the server goes on without it.
 #[test]
 fn an_idle_server_is_small() {
-    let server = Server::start(&["--log-level", "debug"]);
-    server.get("/v2/").expect(200);
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("status");
+    let server = Server::start(&[]);
     let kib = |field: &str| -> u64 {
+        let path = format!("/proc/{}/status", server.pid());
+        let status = std::fs::read_to_string(path).expect("status");
         let line = status.lines().find_map(|line| line.strip_prefix(field));
         let word = line.and_then(|line| line.split_whitespace().next());
         word.and_then(|word| word.parse().ok()).expect("a number")
     };
-    assert!(
-        kib("VmRSS:") < kib("VmHWM:"),
-        "{} of at most {} KiB",
-        kib("VmRSS:"),
-        kib("VmHWM:")
-    );
+    for round in 0..3 {
+        for _ in 0..20 {
+            server.get("/v2/").expect(200);
+        }
+        let rests = process::eventually(Duration::from_secs(30), || {
+            kib("VmRSS:") * 2 < kib("VmHWM:")
+        });
+        assert!(
+            rests,
+            "round {round}: {} of at most {} KiB",
+            kib("VmRSS:"),
+            kib("VmHWM:")
+        );
+    }
 }
 
 #[test]
