@@ -509,7 +509,7 @@ impl Images {
                 .unwrap_or_default(),
             docker_version: image.config.docker_version.clone().unwrap_or_default(),
             author: image.config.author.clone().unwrap_or_default(),
-            config: image.config.config.as_ref().map(crate::changes::from_oci),
+            config: config_of(&image),
             architecture: image.config.architecture.clone(),
             variant: image.config.variant.clone().unwrap_or_default(),
             os: image.config.os.clone(),
@@ -735,6 +735,25 @@ fn labels_of(image: &Image) -> BTreeMap<String, String> {
         .as_ref()
         .map(|config| config.labels.clone())
         .unwrap_or_default()
+}
+
+/// The image's configuration with the members that only Docker's has: clients up to API 1.49 see them.
+fn config_of(image: &Image) -> Option<ContainerConfig> {
+    let mut config = crate::changes::from_oci(image.config.config.as_ref()?);
+    let whole: serde_json::Value = serde_json::from_str(&image.raw_config).unwrap_or_default();
+    let given = &whole["config"];
+    let text = |key: &str| given[key].as_str().unwrap_or_default().to_owned();
+    let flag = |key: &str| given[key] == true;
+    config.hostname = text("Hostname");
+    config.domainname = text("Domainname");
+    config.image = text("Image");
+    config.attach_stdin = flag("AttachStdin");
+    config.attach_stdout = flag("AttachStdout");
+    config.attach_stderr = flag("AttachStderr");
+    config.tty = flag("Tty");
+    config.open_stdin = flag("OpenStdin");
+    config.stdin_once = flag("StdinOnce");
+    Some(config)
 }
 
 /// The image's own comment, else that of its newest step.

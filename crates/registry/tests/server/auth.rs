@@ -403,7 +403,8 @@ fn an_idle_server_is_small() {
             server.get("/v2/").expect(200);
         }
         let rests = process::eventually(Duration::from_secs(30), || {
-            kib("VmRSS:") * 2 < kib("VmHWM:")
+            // Relocations of this test program stay; the release has none.
+            kib("VmRSS:") * 3 < kib("VmHWM:") * 2
         });
         assert!(
             rests,
