@@ -288,6 +288,12 @@ pub(crate) fn is_image_config(kind: &str) -> bool {
 
 /// Parses a config and checks it against its manifest's layer count.
 pub(crate) fn parse_config(bytes: &[u8], layers: usize) -> Result<ImageConfig> {
+    // serde takes a list for a structure, too.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(Error::Invalid(
+            "invalid image config: it is no JSON object".to_owned(),
+        ));
+    }
     let config: ImageConfig = serde_json::from_slice(bytes)
         .map_err(|error| Error::Invalid(format!("invalid image config: {error}")))?;
     if config.rootfs.kind != "layers" {
