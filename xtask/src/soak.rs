@@ -9,7 +9,7 @@ use crate::shell;
 pub struct Args {
     /// Seconds of load; the checks come on top.
     #[arg(default_value_t = 120)]
-    seconds: u32,
+    pub seconds: u32,
 }
 
 /// Builds Hull and soaks it.

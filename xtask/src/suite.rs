@@ -5,7 +5,10 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::apt::{self, need};
-use crate::{shell, tidy};
+use crate::{shell, soak, tidy};
+
+/// Load of the soak; four kills come into it.
+const SOAK_SECONDS: u32 = 30;
 
 /// What to leave out, for a quick look; CI leaves nothing out.
 #[derive(clap::Args)]
@@ -98,7 +101,15 @@ pub fn run(args: &Args) -> Result<()> {
             command.arg(filter);
         }
         shell::run(command.env("HULL_BIN", shell::target_dir().join("debug/hull")))
-    })
+    })?;
+    if args.filter.is_some() {
+        return Ok(());
+    }
+    // By itself: its clients leave no processor to other tests. Longer ones are run by hand (docs/soak.md).
+    let soak = soak::Args {
+        seconds: SOAK_SECONDS,
+    };
+    stage("soak", || soak::run(&soak))
 }
 
 fn stage(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {

@@ -531,7 +531,11 @@ impl Monitor {
                     .close_input();
                 Ok(Done::Empty {})
             }
-            Do::State {} => Ok(Done::State(self.state())),
+            Do::State {} => {
+                // One that has ended a moment ago may be what the question is about.
+                self.reap();
+                Ok(Done::State(self.state()))
+            }
             Do::Pids {} => Ok(Done::Pids {
                 pids: self.task.pids()?,
             }),
@@ -554,8 +558,9 @@ impl Monitor {
     }
 
     fn state(&self) -> State {
+        let ended = self.main.ended.is_some();
         State {
-            status: self.status,
+            status: if ended { Status::Exited } else { self.status },
             pid: self.main.pid,
             started_at: self.started_at.clone(),
             oom_killed: self.oom.told,
