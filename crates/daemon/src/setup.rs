@@ -127,6 +127,7 @@ fn network(config: &Config, options: &mut EngineOptions) -> Result<()> {
     };
     options.ip6tables = config.ip6tables.unwrap_or(true);
     options.ip_forward = config.ip_forward.unwrap_or(true);
+    options.userland_proxy = config.userland_proxy.unwrap_or(true);
     options.dns = addresses("dns", &config.dns)?;
     options.dns_options.clone_from(&config.dns_opts);
     options.dns_search.clone_from(&config.dns_search);

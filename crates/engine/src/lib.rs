@@ -139,8 +139,10 @@ impl Engine {
                 true => world.plane.host.remove_firewall().map_err(Error::from),
                 false => Ok(()),
             };
+            let cgroup = hull_runtime::cgroup::remove_empty(options::DEFAULT_CGROUP)
+                .map_err(failed("remove the empty cgroups"));
             let checkpoint = world.db.checkpoint().map_err(Error::from);
-            firewall.and(checkpoint)
+            firewall.and(cgroup).and(checkpoint)
         })
         .await
     }
@@ -202,6 +204,7 @@ fn open_world(options: EngineOptions) -> Result<World> {
         firewall: options.firewall,
         ip6tables: options.ip6tables,
         ip_forward: options.ip_forward,
+        userland_proxy: options.userland_proxy,
     })?;
     let pools = if options.address_pools.is_empty() {
         hull_network::ipam::default_pools()

@@ -40,6 +40,9 @@ pub struct BridgeOptions {
     pub host_binding: Option<IpAddr>,
 }
 
+/// The cgroup above those of the containers.
+pub const DEFAULT_CGROUP: &str = "hull";
+
 /// Everything that `Engine::open` is told.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
@@ -75,6 +78,8 @@ pub struct EngineOptions {
     pub ip6tables: bool,
     /// `--ip-forward`.
     pub ip_forward: bool,
+    /// `--userland-proxy`: the daemon forwards published ports that the firewall cannot translate.
+    pub userland_proxy: bool,
     /// `--dns`.
     pub dns: Vec<IpAddr>,
     /// `--dns-opt`.
@@ -83,7 +88,7 @@ pub struct EngineOptions {
     pub dns_search: Vec<String>,
     /// `--host-gateway-ip`.
     pub host_gateway_ips: Vec<IpAddr>,
-    /// `--cgroup-parent`; none: `hull`.
+    /// `--cgroup-parent`; none: [`DEFAULT_CGROUP`].
     pub cgroup_parent: Option<String>,
     /// `--exec-opt native.cgroupdriver=..`.
     pub cgroup_manager: CgroupManager,
@@ -149,6 +154,7 @@ impl EngineOptions {
             firewall: Firewall::Nftables,
             ip6tables: true,
             ip_forward: true,
+            userland_proxy: true,
             dns: Vec::new(),
             dns_options: Vec::new(),
             dns_search: Vec::new(),

@@ -123,7 +123,8 @@ pub enum IpvlanFlag {
 
 /// A network driver.
 ///
-/// Laws, held by the contract suite: `plan` is pure (equal arguments, equal plans); addresses of the plan are exactly the endpoint's; a
+/// Laws, held by the contract suite: `plan` is pure (equal arguments, equal plans); addresses of the plan are exactly the endpoint's, the
+/// link-local ones last; a
 /// gateway appears only for an endpoint that carries the default route of a network that is not internal; a refused network is refused
 /// by `validate` already, before anything is made.
 pub trait Driver: Send + Sync {
@@ -177,6 +178,7 @@ fn interface(
         gateways.extend(endpoint.gateway4.filter(|_| ipv4.is_some()).map(IpAddr::V4));
         gateways.extend(endpoint.gateway6.filter(|_| ipv6.is_some()).map(IpAddr::V6));
     }
+    let link_local6 = endpoint.link_local.iter().any(|ip| ip.addr().is_ipv6());
     let mac = endpoint.mac.unwrap_or_else(|| match ipv4 {
         Some(net) => MacAddr::from_ipv4(net.addr()),
         None => MacAddr::from_id(&endpoint.id),
@@ -190,9 +192,10 @@ fn interface(
             .map(IpNet::V4)
             .into_iter()
             .chain(ipv6.map(IpNet::V6))
+            .chain(endpoint.link_local.iter().copied())
             .collect(),
         gateways,
-        ipv6: ipv6.is_some(),
+        ipv6: ipv6.is_some() || link_local6,
     }
 }
 

@@ -63,7 +63,7 @@ pub enum Error {
         what: &'static str,
     },
     /// No driver of that name.
-    #[error("could not find plugin {name} in v1 plugin registry: plugin not found")]
+    #[error("plugin {name:?} not found")]
     NoSuchDriver {
         /// The name asked for.
         name: String,

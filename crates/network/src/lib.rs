@@ -13,6 +13,7 @@ pub mod dns;
 pub mod driver;
 pub mod error;
 pub mod firewall;
+mod forward;
 pub mod host;
 pub mod hosts;
 pub mod ipam;

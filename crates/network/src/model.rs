@@ -187,6 +187,8 @@ pub struct Endpoint {
     pub ipv4: Option<Ipv4Net>,
     /// Address with the pool's prefix length.
     pub ipv6: Option<Ipv6Net>,
+    /// Further addresses of the interface, given by the user (`--link-local-ip`).
+    pub link_local: Vec<IpNet>,
     /// IPv4 gateway, where the network has one.
     pub gateway4: Option<Ipv4Addr>,
     /// IPv6 gateway, where the network has one.

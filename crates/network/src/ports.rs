@@ -1,4 +1,5 @@
-//! Host ports: who holds which. A port is held by a bound socket, so that no other program takes what the firewall would translate away.
+//! Host ports: who holds which. A port is held by a bound socket, so that no other program takes what the firewall would translate away;
+//! what the firewall does not translate reaches that socket, and goes on by [`crate::forward`].
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,13 +15,26 @@ use rustix::net::{
 };
 
 use crate::error::{Error, Result};
+use crate::forward::Forwarder;
 use crate::host::sysctl;
 use crate::model::{Endpoint, Network, PortMapping, Protocol};
 
 /// The ports held by this daemon.
-#[derive(Default)]
 pub(crate) struct Ports {
     held: Mutex<Held>,
+    forwarder: Forwarder,
+    ways: Ways,
+}
+
+/// How ports lead to containers on this host.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ways {
+    /// The host has IPv6.
+    pub(crate) ipv6: bool,
+    /// What is not translated is forwarded (`--userland-proxy`).
+    pub(crate) forward: bool,
+    /// The firewall translates.
+    pub(crate) translate: bool,
 }
 
 #[derive(Default)]
@@ -34,8 +48,8 @@ struct Holding {
     ip: IpAddr,
     endpoint_id: String,
     container: String,
-    /// None where the kernel has no such protocol (SCTP): then only this table holds it.
-    _socket: Option<OwnedFd>,
+    /// None where the kernel has no such protocol (SCTP): then only this table holds it; or where the forwarder has it.
+    socket: Option<OwnedFd>,
 }
 
 /// Why one port could not be had.
@@ -51,31 +65,81 @@ enum Refusal {
 }
 
 impl Ports {
+    pub(crate) fn new(ways: Ways) -> Ports {
+        Ports {
+            held: Mutex::default(),
+            forwarder: Forwarder::default(),
+            ways,
+        }
+    }
+
     /// All of `endpoint.ports`, or none.
     pub(crate) fn reserve(
         &self,
         network: &Network,
         endpoint: &Endpoint,
-        ipv6: bool,
     ) -> Result<Vec<PortMapping>> {
         let mut held = self.lock();
         let mut out = Vec::new();
         for request in &endpoint.ports {
-            match held.reserve_one(network, endpoint, request, ipv6) {
-                Ok(mappings) => out.extend(mappings),
-                Err(error) => {
-                    for mapping in out {
-                        held.release(&endpoint.id, &mapping);
-                    }
-                    return Err(error);
+            let reserved = held
+                .reserve_one(network, endpoint, request, self.ways)
+                .and_then(|mappings| {
+                    out.extend(mappings.iter().copied());
+                    mappings
+                        .iter()
+                        .try_for_each(|mapping| self.forward(&mut held, endpoint, mapping))
+                });
+            if let Err(error) = reserved {
+                // One that was there already stays: it is the running container's own.
+                for mapping in out {
+                    held.release(&endpoint.id, &mapping);
                 }
+                return Err(error);
             }
         }
         Ok(out)
     }
 
+    /// Lets what is not translated go on from the socket that holds the port.
+    fn forward(&self, held: &mut Held, endpoint: &Endpoint, mapping: &PortMapping) -> Result<()> {
+        let Some(ip) = mapping.host_ip else {
+            return Ok(());
+        };
+        let (ipv4, ipv6) = (
+            endpoint.ipv4.map(|net| IpAddr::V4(net.addr())),
+            endpoint.ipv6.map(|net| IpAddr::V6(net.addr())),
+        );
+        let target = match ip {
+            IpAddr::V4(_) => ipv4,
+            IpAddr::V6(_) => ipv6.or(ipv4),
+        };
+        let wanted = self.ways.forward && (ip.is_ipv6() || !self.ways.translate);
+        let (Some(target), true) = (target, wanted) else {
+            return Ok(());
+        };
+        let holdings = held
+            .by_port
+            .get_mut(&(mapping.protocol, mapping.host_port))
+            .into_iter()
+            .flatten();
+        let mut own = holdings.filter(|h| h.endpoint_id == endpoint.id && h.ip == ip);
+        let Some(socket) = own.find_map(|holding| holding.socket.take()) else {
+            return Ok(());
+        };
+        let target = SocketAddr::new(target, mapping.container_port);
+        self.forwarder
+            .add(&endpoint.id, mapping.protocol, socket, target)
+            .map_err(|error| {
+                let why = Refusal::Bind { ip, error };
+                refused(endpoint, mapping, mapping.host_port, why)
+            })
+    }
+
     pub(crate) fn release(&self, endpoint_id: &str) {
-        self.lock().by_port.retain(|_, holdings| {
+        let mut held = self.lock();
+        self.forwarder.remove(endpoint_id);
+        held.by_port.retain(|_, holdings| {
             holdings.retain(|h| h.endpoint_id != endpoint_id);
             !holdings.is_empty()
         });
@@ -92,9 +156,9 @@ impl Held {
         network: &Network,
         endpoint: &Endpoint,
         request: &PortMapping,
-        ipv6: bool,
+        ways: Ways,
     ) -> Result<Vec<PortMapping>> {
-        let addresses = host_addresses(network, endpoint, request, ipv6)?;
+        let addresses = host_addresses(network, endpoint, request, ways)?;
         let mut refusal = None;
         for port in candidates(request, self.last) {
             match self.take(endpoint, request.protocol, &addresses, port) {
@@ -152,7 +216,7 @@ impl Held {
                         ip: *ip,
                         endpoint_id: endpoint.id.clone(),
                         container: endpoint.container_name.clone(),
-                        _socket: socket,
+                        socket,
                     });
                 }
             }
@@ -182,33 +246,42 @@ fn candidates(request: &PortMapping, last: u16) -> Box<dyn Iterator<Item = u16>>
     Box::new((start..=end).chain(first..start))
 }
 
-/// Where a request without an address is bound: on all addresses of the families that the endpoint has.
+/// Where a request without an address is bound: on all addresses of the families by which the endpoint can be reached, which is IPv6
+/// also where the forwarder leads on to IPv4.
 fn host_addresses(
     network: &Network,
     endpoint: &Endpoint,
     request: &PortMapping,
-    ipv6: bool,
+    ways: Ways,
 ) -> Result<Vec<IpAddr>> {
     // Ports may be reserved before an address is leased: then by what the network has.
     let leased = endpoint.ipv4.is_some() || endpoint.ipv6.is_some();
+    let (ipv4, ipv6) = if leased {
+        (endpoint.ipv4.is_some(), endpoint.ipv6.is_some())
+    } else {
+        let (ipv4, ipv6) = (network.ipv4_subnet(), network.ipv6_subnet());
+        (ipv4.is_some(), ipv6.is_some())
+    };
+    let forwarded = ways.forward && request.protocol != Protocol::Sctp;
     let has = |ip: &IpAddr| match ip {
-        IpAddr::V4(_) if leased => endpoint.ipv4.is_some(),
-        IpAddr::V4(_) => network.ipv4_subnet().is_some(),
-        IpAddr::V6(_) if leased => endpoint.ipv6.is_some() && ipv6,
-        IpAddr::V6(_) => network.ipv6_subnet().is_some() && ipv6,
+        IpAddr::V4(_) => ipv4,
+        IpAddr::V6(_) => ways.ipv6 && (ipv6 || (ipv4 && forwarded)),
     };
     let all = [
         IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     ];
-    let addresses: Vec<IpAddr> = match request.host_ip.or(network.host_binding) {
+    // `--ip 0.0.0.0` is Docker's default, and means every address.
+    let all_of_host = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let binding = network.host_binding.filter(|ip| *ip != all_of_host);
+    let addresses: Vec<IpAddr> = match request.host_ip.or(binding) {
         Some(ip) => vec![ip],
         None => all.into_iter().filter(|ip| has(ip)).collect(),
     };
     match addresses.iter().find(|ip| !has(ip)) {
         None if !addresses.is_empty() => Ok(addresses),
         Some(ip @ IpAddr::V6(_)) => Err(Error::Invalid(format!(
-            "cannot publish port {} on {ip}: the container has no IPv6 address on network {} (create it with --ipv6)",
+            "cannot publish port {} on {ip}: the container has no IPv6 address on network {} (create it with --ipv6), and nothing forwards to its IPv4 address (--userland-proxy=false, or a host without IPv6)",
             request.container_port, network.name
         ))),
         Some(IpAddr::V4(_)) | None => Err(Error::Invalid(format!(
@@ -232,7 +305,25 @@ fn ephemeral_range() -> (u16, u16) {
     }
 }
 
+/// A port given back a moment ago is taken until a child that was just then between fork and execve has closed its copy of the socket:
+/// how often it is tried again, and after how long.
+const HOLD_TRIES: usize = 5;
+const HOLD_WAIT: Duration = Duration::from_millis(2);
+
 fn hold(protocol: Protocol, ip: IpAddr, port: u16) -> io::Result<Option<OwnedFd>> {
+    let mut tries = 1;
+    loop {
+        match hold_once(protocol, ip, port) {
+            Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) && tries < HOLD_TRIES => {
+                tries += 1;
+                std::thread::sleep(HOLD_WAIT);
+            }
+            other => return other,
+        }
+    }
+}
+
+fn hold_once(protocol: Protocol, ip: IpAddr, port: u16) -> io::Result<Option<OwnedFd>> {
     match bound(protocol, ip, port, false) {
         // Connections of an earlier server in TIME_WAIT also refuse a bind: tell them from a living one by SO_REUSEADDR and listen(2).
         Err(error)

@@ -112,7 +112,7 @@ fn a_port_in_use_is_refused_in_dockers_words() {
             port(Protocol::Tcp, None, 0, 81),
         ];
         let chosen = host.reserve_ports(&net, &two).expect("ephemeral");
-        assert!(chosen[0].host_port >= 32768 && chosen[0].host_port != chosen[1].host_port);
+        assert!(chosen[0].host_port >= 32768 && chosen[0].host_port != chosen[2].host_port);
         let again = hull_network::Endpoint {
             ports: chosen.clone(),
             ..two.clone()
@@ -414,7 +414,7 @@ fn ipv6_and_udp_and_one_address() {
         ];
         let path = start(&host, &net, &mut web);
         assert_eq!(web.ports.len(), 5, "{:?}", web.ports);
-        let server = echo_peer6(&path, 80, 4);
+        let server = echo_peer6(&path, 80, 5);
         let world = echo_peer6(&outside, 7000, 1);
 
         assert_eq!(ask("127.0.0.1:8081").as_deref(), Some("::ffff:10.204.1.1"));
@@ -437,9 +437,11 @@ fn ipv6_and_udp_and_one_address() {
             Some("2001:db8::1"),
             "NAT66"
         );
-        let clock = std::time::Instant::now();
-        assert_eq!(ask("[::1]:8080"), None);
-        assert!(clock.elapsed() < TIMEOUT, "refused at once, not in silence");
+        assert_eq!(
+            ask("[::1]:8080").as_deref(),
+            Some("fd00:204:1::1"),
+            "forwarded by the daemon"
+        );
 
         let udp = inside(&path, || {
             std::net::UdpSocket::bind("0.0.0.0:53").expect("udp")
@@ -821,7 +823,6 @@ fn daemons_side_by_side_leave_one_another_alone() {
             }
         };
         all_reached();
-        // (The holder is not named: a socket that is bound and nothing else is in no table of /proc.)
         let (host, net, web, _) = &daemons[0];
         let greedy = hull_network::Endpoint {
             id: "greedy".to_owned(),
@@ -832,7 +833,12 @@ fn daemons_side_by_side_leave_one_another_alone() {
             .reserve_ports(net, &greedy)
             .expect_err("held")
             .to_string();
-        assert!(error.ends_with("address already in use"), "{error}");
+        // Known by its socket for IPv6, which listens: one that is only bound is in no table of /proc.
+        let words = format!(
+            "address already in use (held by process {} (",
+            std::process::id()
+        );
+        assert!(error.contains(&words), "{error}");
         // One starts again, and sweeps.
         host.sweep(&["web".to_owned()], std::slice::from_ref(net))
             .expect("sweep");

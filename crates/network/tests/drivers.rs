@@ -56,6 +56,15 @@ fn every_driver_keeps_the_contract() {
                 .chain(endpoint.ipv6.filter(|_| v6).map(IpNet::V6))
                 .collect();
             assert_eq!(plan.addresses, wanted, "{name}");
+            let more = Endpoint {
+                link_local: vec!["169.254.7.7/16".parse().expect("address")],
+                ..endpoint.clone()
+            };
+            let Ok(NetPlan::Interface(more)) = driver.plan(&network, &more, &facts) else {
+                panic!("{name}: no interface");
+            };
+            let added: Vec<_> = more.addresses.iter().skip(wanted.len()).collect();
+            assert_eq!(format!("{added:?}"), "[169.254.7.7/16]", "{name}");
             assert_eq!(plan.ipv6, v6, "{name}");
             let gateways = if default_route && !internal {
                 wanted.len()

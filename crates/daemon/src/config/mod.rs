@@ -184,6 +184,7 @@ pub struct Config {
     pub tlscert: String,
     pub tlskey: String,
     pub tlsverify: bool,
+    pub userland_proxy: Option<bool>,
     pub userns_remap: String,
 }
 

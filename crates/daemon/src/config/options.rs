@@ -443,7 +443,11 @@ pub const OPTIONS: &[Opt] = &[
     opt("tlscert", Kind::Text, "Path to TLS certificate file"),
     opt("tlskey", Kind::Text, "Path to TLS key file"),
     opt("tlsverify", Kind::Bool, "Use TLS and verify the remote"),
-    opt("userland-proxy", Kind::Bool, ""),
+    opt(
+        "userland-proxy",
+        Kind::Bool,
+        "Forward published ports that the firewall cannot translate: IPv6 to containers without it, [::1]",
+    ),
     opt("userland-proxy-path", Kind::Text, ""),
     opt(
         "userns-remap",

@@ -1,8 +1,11 @@
 //! What Docker refuses at create and update, with its sentences. Pure, but for the number of processors and the memory.
 
+use std::net::IpAddr;
+
 use hull_api::container::ContainerConfig;
 use hull_api::host::{HostConfig, Resources, RestartPolicy};
 use hull_api::network::EndpointSettings;
+use ipnet::IpNet;
 
 use crate::error::{Error, Result};
 use crate::networks::plane::NetworkRecord;
@@ -384,7 +387,7 @@ pub(crate) fn endpoint(
         if text.is_empty() {
             continue;
         }
-        let Ok(address) = text.parse::<std::net::IpAddr>() else {
+        let Ok(address) = text.parse::<IpAddr>() else {
             return refuse(format!(
                 "invalid endpoint settings:\ninvalid {} address: {text}",
                 if ipv6 { "IPv6" } else { "IPv4" }
@@ -406,6 +409,7 @@ pub(crate) fn endpoint(
             ));
         }
     }
+    link_local(&asked.link_local_ips)?;
     if !settings.aliases.is_empty() && network.is_predefined() && name != "bridge" {
         return refuse(
             "network-scoped alias is supported only for containers in user defined networks",
@@ -417,9 +421,36 @@ pub(crate) fn endpoint(
     Ok(())
 }
 
+/// `--link-local-ip`: addresses with the prefixes of their kind (RFC 3927, RFC 4291 2.5.6).
+pub(crate) fn link_local(given: &[String]) -> Result<Vec<IpNet>> {
+    let address = |text: &String| match text.parse::<IpAddr>() {
+        Ok(ip @ IpAddr::V4(v4)) if v4.is_link_local() => Ok(IpNet::new_assert(ip, 16)),
+        Ok(ip @ IpAddr::V6(v6)) if v6.is_unicast_link_local() => Ok(IpNet::new_assert(ip, 64)),
+        Ok(ip) => Err(Error::invalid(format!(
+            "invalid link local IP address: {ip}"
+        ))),
+        Err(_) => Err(Error::invalid(format!(
+            "invalid endpoint settings:\ninvalid link-local IP address: {text}"
+        ))),
+    };
+    given.iter().map(address).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn link_local_addresses() {
+        let said = |text: &str| match link_local(&[text.to_owned()]) {
+            Ok(list) => list[0].to_string(),
+            Err(error) => error.message,
+        };
+        assert_eq!(said("169.254.7.7"), "169.254.7.7/16");
+        assert_eq!(said("fe80::77"), "fe80::77/64");
+        assert_eq!(said("10.1.2.3"), "invalid link local IP address: 10.1.2.3");
+        assert!(said("x").ends_with("invalid link-local IP address: x"));
+    }
 
     fn said(change: impl FnOnce(&mut Resources)) -> String {
         let mut asked = Resources::default();

@@ -426,6 +426,7 @@ fn choose_addresses(
     let network = attachment.network.clone();
     let endpoint = &mut attachment.endpoint;
     let asked = settings.ipam_config.clone().unwrap_or_default();
+    endpoint.link_local = crate::containers::validate::link_local(&asked.link_local_ips)?;
     let in_use: BTreeSet<IpAddr> = rows::addresses(tx, &network.network.id)?
         .into_iter()
         .collect();

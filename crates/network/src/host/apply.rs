@@ -187,8 +187,15 @@ fn introduce(host: &mut Route, bridge: &Link, port: &str, plan: &InterfacePlan) 
     let port = host_link(host, port)?;
     let mut batch = Batch::new();
     batch.learned(port.index, mac);
-    for address in &plan.addresses {
-        batch.neighbour(bridge.index, address.addr(), mac);
+    for address in plan.addresses.iter().map(|net| net.addr()) {
+        // Nobody leases those: several containers may have the same.
+        let link_local = match address {
+            IpAddr::V4(ip) => ip.is_link_local(),
+            IpAddr::V6(ip) => ip.is_unicast_link_local(),
+        };
+        if !link_local {
+            batch.neighbour(bridge.index, address, mac);
+        }
     }
     host.execute(batch)
 }

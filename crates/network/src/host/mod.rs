@@ -23,7 +23,7 @@ use crate::netlink::conntrack;
 use crate::netlink::nft::{self, Nft};
 use crate::netlink::route::Route;
 use crate::netns::{self, Sandbox};
-use crate::ports::Ports;
+use crate::ports::{Ports, Ways};
 
 /// Which program of the kernel filters and translates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub struct HostOptions {
     pub ip6tables: bool,
     /// Switch on `net.ipv4.ip_forward` when a bridge network is made (`--ip-forward`).
     pub ip_forward: bool,
+    /// Forward in this process what the firewall cannot translate (`--userland-proxy`): see `forward.rs`.
+    pub userland_proxy: bool,
 }
 
 /// What [`Host::connect`] made.
@@ -175,6 +177,11 @@ impl Host {
             bridge_netfilter: sysctl::get("bridge/bridge-nf-call-iptables").is_some(),
             ..HostFacts::default()
         };
+        let ways = Ways {
+            ipv6: facts.ipv6,
+            forward: options.userland_proxy,
+            translate: options.firewall != Firewall::None,
+        };
         Ok(Host {
             netns_dir,
             facts,
@@ -182,7 +189,7 @@ impl Host {
             ensured: Mutex::default(),
             firewall,
             sandboxes: Mutex::default(),
-            ports: Ports::default(),
+            ports: Ports::new(ways),
             dns: dns::Server::default(),
             options,
         })
@@ -389,13 +396,13 @@ impl Host {
     }
 
     /// Takes the host ports that `endpoint.ports` asks for, all or none, and returns them resolved: one mapping per host address, each with
-    /// its port. Held until `release_ports`. Resolved mappings may be given again (after a restart).
+    /// its port. Held, and forwarded where the firewall does not translate, until `release_ports`. Resolved mappings may be given again (after a restart).
     pub fn reserve_ports(
         &self,
         network: &Network,
         endpoint: &Endpoint,
     ) -> Result<Vec<PortMapping>> {
-        self.ports.reserve(network, endpoint, self.facts.ipv6)
+        self.ports.reserve(network, endpoint)
     }
 
     /// Gives back what `reserve_ports` took for this endpoint.

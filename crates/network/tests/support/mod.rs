@@ -73,6 +73,7 @@ pub fn open_instance(dir: &Path, instance: &str, firewall: Firewall) -> Host {
         firewall,
         ip6tables: true,
         ip_forward: true,
+        userland_proxy: true,
     })
     .expect("host")
 }
