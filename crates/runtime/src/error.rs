@@ -157,6 +157,8 @@ pub struct InitError {
 impl InitError {
     /// The step that looks for the program and executes it.
     pub const EXEC: &'static str = "exec";
+    /// Of the step that enters the working directory.
+    pub(crate) const CWD: &'static str = "working directory";
 
     /// The exit code that Docker and runc give: 127 when the program is missing, 126 when it cannot be run,
     /// 128 for anything before that.
@@ -184,6 +186,12 @@ impl InitError {
                 Errno::ACCESS | Errno::ISDIR => format!("exec: {path:?}: {reason}"),
                 _ => format!("exec {path}: {reason}"),
             };
+        }
+        if self.step == Self::CWD {
+            return format!(
+                "chdir to cwd ({:?}) set in config.json failed: {reason}",
+                self.path
+            );
         }
         let detail = if self.detail.is_empty() {
             String::new()

@@ -50,10 +50,11 @@ impl InitHandle {
         }
     }
 
-    /// Lets init execute the program; returns once execve happened.
+    /// Lets init execute the program; returns once execve happened, or failed for a reason that init told on the container's
+    /// standard error before it ended with 255.
     ///
     /// # Errors
-    /// [`Error::Init`] with step [`InitError::EXEC`] when the program cannot be executed.
+    /// [`Error::Init`] when a step between start and execve fails.
     pub fn start(self) -> Result<()> {
         match &self.channel {
             Channel::Pair { socket, plan } => {
@@ -70,8 +71,7 @@ impl InitHandle {
 /// Starts a container that another process created.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::WrongStatus`] when it does not wait; [`Error::Init`] when its program cannot
-/// be executed.
+/// [`Error::NotFound`]; [`Error::WrongStatus`] when it does not wait; [`Error::Init`] when a step between start and execve fails.
 pub fn start(state_root: &Path, id: &str) -> Result<()> {
     let dir = StateDir::new(state_root, id)?;
     let record = dir.read(id)?;
@@ -105,11 +105,11 @@ fn through_socket(dir: &StateDir) -> Result<()> {
     fs::remove_file(&path).on("remove", &path)?;
     finish(&socket, |fault| {
         Error::Init(InitError {
-            // This process has no plan: what comes after start is the program's, or a hook's.
+            // This process has no plan; few steps come after start.
             step: if fault.errno == Errno::CANCELED.raw_os_error() {
                 "hook".into()
             } else {
-                InitError::EXEC.into()
+                "init".into()
             },
             path: fault.path,
             errno: fault.errno,

@@ -14,6 +14,7 @@ use crate::error::{Error, Result, failed};
 use crate::files::{self, Resolver};
 use crate::networks::plane::{Attachment, Owner, Wanted, dns_config};
 use crate::networks::ports;
+use crate::options::DEFAULT_CGROUP;
 use crate::record::{ContainerRecord, MountKind, MountRecord, NetworkMode};
 use crate::rootfs;
 use crate::spec::{
@@ -236,7 +237,7 @@ pub(crate) fn cgroups_path(world: &World, record: &ContainerRecord) -> String {
     match world.options.cgroup_manager {
         M::Cgroupfs => format!(
             "/{}/{}",
-            parent.unwrap_or("hull").trim_matches('/'),
+            parent.unwrap_or(DEFAULT_CGROUP).trim_matches('/'),
             record.id
         ),
         M::Systemd => format!("{}:hull:{}", parent.unwrap_or("system.slice"), record.id),

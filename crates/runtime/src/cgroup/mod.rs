@@ -35,6 +35,8 @@ pub use systemd::Unit;
 const REMOVE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long freezing may take.
 const FREEZE_DEADLINE: Duration = Duration::from_secs(5);
+/// How often making a directory begins again because another daemon has just removed the empty one above it.
+const RACES_MAX: usize = 100;
 /// Most processes that are listed.
 const PIDS_MAX: usize = 1 << 20;
 /// Deepest tree of cgroups that is walked.
@@ -178,12 +180,13 @@ impl CgroupPaths {
     fn make_directories(&self) -> Result<()> {
         if self.mode == Mode::V2 {
             if let Some(path) = &self.unified {
-                v2::make(path)?;
+                persist(|| v2::make(path))?;
             }
             return Ok(());
         }
         for (name, path) in &self.v1 {
             make_all(path)?;
+            // From here on the directories above it stay: they are not empty.
             if name.split(',').any(|c| c == "cpuset") {
                 v1::inherit_cpuset(path)?;
             }
@@ -457,13 +460,41 @@ fn clean(path: &str) -> PathBuf {
         .collect()
 }
 
+/// Removes the cgroup `path` (counted from the roots, as `hull`) from each hierarchy where it is empty: for a daemon that ends. Whoever
+/// makes a container there at the same time makes it again ([`CgroupPaths::create`]).
+///
+/// # Errors
+/// When the hierarchies cannot be found. A directory that is in use, or not there, is no error.
+pub fn remove_empty(path: &str) -> Result<()> {
+    for hierarchy in Host::probe()?.hierarchies() {
+        // rmdir(2) refuses one with children or processes by itself: nothing is looked at before, so nothing can change in between.
+        let _ = fs::remove_dir(hierarchy.mount.join(clean(path)));
+    }
+    Ok(())
+}
+
 fn make_all(path: &Path) -> Result<()> {
     match fs::create_dir(path) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            fs::create_dir_all(path).on("make cgroup", path)
+            persist(|| fs::create_dir_all(path).on("make cgroup", path))
         }
         other => other.on("make cgroup", path),
+    }
+}
+
+/// Again, while a directory above goes away in between.
+fn persist(make: impl Fn() -> Result<()>) -> Result<()> {
+    let mut tries = 1;
+    loop {
+        match make() {
+            Err(Error::Io { cause, .. })
+                if cause.kind() == io::ErrorKind::NotFound && tries < RACES_MAX =>
+            {
+                tries += 1;
+            }
+            other => return other,
+        }
     }
 }
 

@@ -81,6 +81,9 @@ struct Init<'a> {
     program: Option<CString>,
 }
 
+/// How init ends when it has said itself, to the user, why the program cannot be executed (runc 1.2's status; 1.1 has 1).
+const EXEC_FAILED: i32 = 255;
+
 /// Runs the plan; returns an exit status only when a step failed.
 pub(crate) fn run(plan: &InitPlan, kit: &Kit, sync: OwnedFd) -> i32 {
     let mut init = Init {
@@ -100,6 +103,9 @@ pub(crate) fn run(plan: &InitPlan, kit: &Kit, sync: OwnedFd) -> i32 {
     rustix::process::umask(Mode::empty());
     for (index, step) in plan.steps.iter().enumerate() {
         if let Err(error) = init.step(index, step) {
+            if matches!(step, Step::Exec) {
+                return refused_by_kernel(&error);
+            }
             let fault = Fault {
                 step: index,
                 errno: error.errno.raw_os_error(),
@@ -379,6 +385,17 @@ impl Init<'_> {
         };
         Err(errno).at(path.to_string_lossy().as_ref())
     }
+}
+
+/// The program was found and may be executed, so `create` succeeded; that the kernel cannot run it (another architecture, a script whose
+/// interpreter is missing, too long arguments) is the started container's own end, as in runc: its output says why. `start` sees the
+/// socket close.
+fn refused_by_kernel(error: &StepError) -> i32 {
+    let reason = crate::error::go_errno(error.errno);
+    let line = format!("exec {}: {reason}\n", error.path);
+    // Nobody is left to be told that nobody reads.
+    let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
+    EXEC_FAILED
 }
 
 /// The offsets must be written before anybody enters the namespace: unshare makes it for children only, and

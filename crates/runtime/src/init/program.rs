@@ -18,11 +18,11 @@ const PASSWD_MAX: u64 = 1 << 20;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl Init<'_> {
-    /// Enters the working directory, making it where it is missing, and sees to it that it lies below the
-    /// root: a descriptor of the host leaked as `/proc/self/fd/N` does not (CVE-2024-21626).
+    /// Enters the working directory, which a new container gets where it is missing (as from runc; an exec does not), and sees to it
+    /// that it lies below the root: a descriptor of the host leaked as `/proc/self/fd/N` does not (CVE-2024-21626).
     pub(super) fn cwd(&self, path: &Path) -> StepResult {
         match rustix::process::chdir(path) {
-            Err(Errno::NOENT) => {
+            Err(Errno::NOENT) if self.kit.target.is_none() => {
                 make_all(path).at(path)?;
                 rustix::process::chdir(path).at(path)?;
             }

@@ -453,7 +453,7 @@ impl Step {
             Self::Stdio { .. } => "stdio",
             Self::Bounding { .. } => "bounding set",
             Self::User { .. } => "user",
-            Self::Cwd(_) => "working directory",
+            Self::Cwd(_) => crate::InitError::CWD,
             Self::FindProgram | Self::Exec => crate::InitError::EXEC,
             Self::CloseOnExec(_) => "close descriptors",
             Self::AwaitStart => "await start",

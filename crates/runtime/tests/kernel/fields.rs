@@ -231,3 +231,58 @@ fn the_log_is_what_containerd_reads() {
         "runc state failed: container does not exist: none"
     );
 }
+
+/// Daemons that end remove the empty cgroup above the containers', while others make containers in it.
+#[test]
+fn an_empty_parent_is_removed_and_made_again() {
+    use hull_runtime::CgroupManager;
+    use hull_runtime::cgroup::{CgroupPaths, Host, remove_empty};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    let Some(rt) = Runtime::new() else { return };
+    let parent = rt.id("parent");
+    let host = Host::probe().expect("hierarchies");
+    let dirs = |host: &Host| -> Vec<std::path::PathBuf> {
+        let hierarchies = host.hierarchies().iter();
+        hierarchies.map(|h| h.mount.join(&parent)).collect()
+    };
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let remover = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                remove_empty(&parent).expect("remove");
+            }
+        });
+        let makers: Vec<_> = (0..4)
+            .map(|worker| {
+                let (host, parent) = (&host, &parent);
+                scope.spawn(move || {
+                    for n in 0..50 {
+                        let path = format!("/{parent}/{worker}-{n}");
+                        let manager = CgroupManager::Cgroupfs;
+                        let paths = CgroupPaths::locate(host, Some(&path), "x", manager, false)
+                            .expect("locate");
+                        paths.create(&Default::default()).expect("create");
+                        assert!(paths.all().all(std::path::Path::exists));
+                        paths.remove().expect("remove");
+                    }
+                })
+            })
+            .collect();
+        for maker in makers {
+            maker.join().expect("a maker");
+        }
+        done.store(true, Ordering::Relaxed);
+        remover.join().expect("the remover");
+    });
+    // One with something in it stays, and says nothing.
+    let manager = CgroupManager::Cgroupfs;
+    let path = format!("/{parent}/kept");
+    let kept = CgroupPaths::locate(&host, Some(&path), "x", manager, false).expect("locate");
+    kept.create(&Default::default()).expect("create");
+    remove_empty(&parent).expect("in use");
+    assert!(kept.all().all(std::path::Path::exists));
+    kept.remove().expect("remove");
+    remove_empty(&parent).expect("empty");
+    assert!(dirs(&host).iter().all(|dir| !dir.exists()));
+}
