@@ -121,7 +121,9 @@ impl From<hull_state::Error> for Error {
             E::NotFound { noun, key } => Error::not_found(format!("No such {noun}: {key}")),
             E::Ambiguous { .. } => Error::invalid(error.to_string()),
             E::Taken { .. } => Error::conflict(error.to_string()),
-            E::Open { .. } | E::Newer { .. } | E::Sql { .. } => Error::internal(chain(&error)),
+            E::Open { .. } | E::Newer { .. } | E::Full { .. } | E::Sql { .. } => {
+                Error::internal(chain(&error))
+            }
         }
     }
 }

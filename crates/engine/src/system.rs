@@ -439,9 +439,15 @@ fn registry_config(reloadable: &crate::Reloadable) -> RegistryServiceConfig {
         .cloned()
         .collect();
     networks.extend(["::1/128", "127.0.0.0/8"].map(str::to_owned));
+    // As dockerd writes them, however they were given.
+    let mirrors: Vec<String> = reloadable
+        .registry_mirrors
+        .iter()
+        .map(|mirror| format!("{}/", mirror.trim_end_matches('/')))
+        .collect();
     let hub = IndexInfo {
         name: "docker.io".to_owned(),
-        mirrors: reloadable.registry_mirrors.clone(),
+        mirrors: mirrors.clone(),
         secure: true,
         official: true,
     };
@@ -465,7 +471,7 @@ fn registry_config(reloadable: &crate::Reloadable) -> RegistryServiceConfig {
         index_configs: std::iter::once(("docker.io".to_owned(), hub))
             .chain(insecure)
             .collect(),
-        mirrors: reloadable.registry_mirrors.clone(),
+        mirrors,
     }
 }
 

@@ -161,7 +161,14 @@ impl Images {
             (Ok(()), None) => return Err(Error::Invalid("a decoder kept its input".to_owned())),
             (Err(source), _) => Err(unwrap_store(source)),
         };
-        let wrap = |error| Error::Layer(name.to_owned(), error);
+        let wrap = |error| match &error {
+            hull_store::Error::DigestMismatch { expected, .. } => {
+                let sentence =
+                    format!("filesystem layer verification failed for digest {expected}");
+                Error::Layer(sentence, error)
+            }
+            _ => Error::Layer(name.to_owned(), error),
+        };
         match (committed, staged) {
             (Ok(()), staged) => staged.map_err(wrap),
             (Err(error @ hull_store::Error::SizeMismatch { .. }), Err(damage))

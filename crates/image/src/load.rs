@@ -20,6 +20,7 @@ use crate::compress::local_manifest;
 use crate::images::{CONFIG_LEN_MAX, Images};
 use crate::lease::Lease;
 use crate::progress::ProgressSink;
+use crate::pull::invalid;
 use crate::types::{LoadOptions, Loaded};
 use crate::unpack::{Documents, NewImage, Staged, is_image_config, parse_config};
 use crate::{Error, Result};
@@ -380,8 +381,7 @@ impl Images {
             .options()
             .content
             .read(&descriptor.digest, DOCUMENT_LEN_MAX as u64)?;
-        let document = Document::parse(&bytes, Some(&descriptor.media_type))
-            .map_err(|error| Error::Invalid(error.to_string()))?;
+        let document = Document::parse(&bytes, Some(&descriptor.media_type)).map_err(invalid)?;
         match document {
             Document::Manifest(manifest) => {
                 let kind = manifest
@@ -528,11 +528,22 @@ impl Images {
                         &chains[index],
                         parent,
                         Some(&blobs[index]),
-                    )?;
+                    )
+                    .map_err(|error| named_layer(error, index))?;
                 }
             }
             Ok(())
         })
+    }
+}
+
+/// A layer that is not what the configuration says, in Docker's words.
+fn named_layer(error: Error, index: usize) -> Error {
+    match error {
+        Error::Store(hull_store::Error::DigestMismatch { expected, actual }) => Error::Invalid(
+            format!("invalid diffID for layer {index}: expected \"{expected}\", got \"{actual}\""),
+        ),
+        other => other,
     }
 }
 

@@ -462,9 +462,16 @@ pub(crate) async fn blocking<T: Send + 'static>(
     }
 }
 
+/// A document that is none, with what its reader stumbled over.
+pub(crate) fn invalid(error: hull_oci::image::DocumentError) -> Error {
+    Error::Invalid(match std::error::Error::source(&error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    })
+}
+
 pub(crate) fn parse(body: &ManifestBody) -> Result<(String, Document)> {
-    let document = Document::parse(&body.bytes, body.media_type.as_deref())
-        .map_err(|error| Error::Invalid(error.to_string()))?;
+    let document = Document::parse(&body.bytes, body.media_type.as_deref()).map_err(invalid)?;
     let inside = match &document {
         Document::Index(index) => index.media_type.clone(),
         Document::Manifest(manifest) => manifest.media_type.clone(),

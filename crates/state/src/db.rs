@@ -16,6 +16,10 @@ const READERS_IDLE_MAX: usize = 4;
 /// Prepared statements kept by a connection.
 const STATEMENTS_CACHED_MAX: usize = 128;
 
+/// Bytes that the log keeps on the disk: what it grows to between two checkpoints (SQLite's 1000 pages of 4 KiB, each with a header of
+/// 24 bytes), and some more.
+const LOG_LEN: u64 = 4608 << 10;
+
 /// The database of one data root. A cheap clone: all clones share the connections.
 ///
 /// Calls block, are meant to take less than a millisecond, and may be made inline from async code.
@@ -45,6 +49,7 @@ impl Db {
         };
         let mut writer = connect(&path).map_err(failed)?;
         schema::migrate(&mut writer, &path)?;
+        keep_room(&path);
         Ok(Db {
             inner: Arc::new(Inner {
                 path,
@@ -120,6 +125,17 @@ impl Db {
 /// A panic inside a transaction rolled it back: the connection itself is sound.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes the log's room on the disk ahead, so that a full one does not keep anybody from removing what fills it. A file system that
+/// cannot, or has no room even now, is no error. (The database's own file must not be opened here: closing it would drop SQLite's
+/// locks, fcntl(2).)
+fn keep_room(path: &Path) {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    if let Ok(file) = std::fs::OpenOptions::new().write(true).open(log) {
+        let _ = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, LOG_LEN);
+    }
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {

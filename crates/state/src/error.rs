@@ -29,6 +29,12 @@ pub enum Error {
         /// The newest schema version that this program knows.
         known: i64,
     },
+    /// The disk has no room for what was to be written (SQLITE_FULL): the kernel's word for it, which users know.
+    #[error("state database: {operation}: no space left on device")]
+    Full {
+        /// What was being done.
+        operation: &'static str,
+    },
     /// A statement failed.
     #[error("state database: {operation}")]
     Sql {
@@ -73,7 +79,10 @@ impl Error {
     }
 
     pub(crate) fn sql(operation: &'static str) -> impl FnOnce(rusqlite::Error) -> Error {
-        move |source| Error::Sql { operation, source }
+        move |source| match source.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Error::Full { operation },
+            _ => Error::Sql { operation, source },
+        }
     }
 
     pub(crate) fn not_found(noun: &'static str, key: &str) -> Error {

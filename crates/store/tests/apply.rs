@@ -197,11 +197,11 @@ fn bad_streams_are_clear_errors() {
         |bytes: &[u8], name: &str| apply_to(bytes, &temp.folder(name)).unwrap_err().to_string();
     assert_eq!(
         message(&archive[..1000], "1"),
-        "layer is damaged: it ends in the middle"
+        "layer is damaged: unexpected EOF (it ends in the middle)"
     );
     assert_eq!(
         message(&archive[..300], "2"),
-        "layer is damaged: it ends in the middle"
+        "layer is damaged: unexpected EOF (it ends in the middle)"
     );
     let rubbish = "layer is damaged: header checksum is wrong: not a tar archive, or damaged";
     assert_eq!(message(&[b'z'; 1024], "3"), rubbish);

@@ -16,17 +16,19 @@ use crate::spec;
 impl Task {
     pub(super) async fn rename(&mut self, wanted: &str) -> Result<()> {
         self.admit(Request::Rename)?;
-        let name = id::container_name(wanted)?.to_owned();
+        let allocating = |error: Error| error.context("Error when allocating new name");
+        let slashed = format!("/{}", wanted.trim_start_matches('/'));
+        let name = id::container_name(&slashed).map_err(allocating)?.to_owned();
         let old = self.record.name.clone();
         if name == old {
             return Err(Error::invalid(
-                "renaming a container with the same name as its current name".to_owned(),
+                "Renaming a container with the same name as its current name".to_owned(),
             ));
         }
         self.world
             .db
             .write(|tx| rows::rename(tx, &self.record.id, &name))
-            .map_err(|error| name_taken(error, &name))?;
+            .map_err(|error| allocating(name_taken(error, &name)))?;
         self.world.registry.rename(&old, &name);
         let mut record = (*self.record).clone();
         record.name.clone_from(&name);

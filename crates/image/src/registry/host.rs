@@ -401,6 +401,8 @@ pub(crate) fn request_error(method: &'static str, url: &Url, error: &reqwest::Er
         _ if innermost.contains("lookup address") => {
             format!("dial tcp: lookup {host}: no such host")
         }
+        // hyper's words for a body that is cut off.
+        _ if innermost.contains("before message length reached") => "unexpected EOF".to_owned(),
         _ => innermost,
     };
     let mut shown = url.clone();

@@ -165,7 +165,9 @@ impl Repository {
             Some(expected) => {
                 let actual = Digest::of(expected.algorithm(), &bytes);
                 if actual != expected {
-                    return Err(hull_store::Error::DigestMismatch { expected, actual }.into());
+                    let sentence = format!("manifest verification failed for digest {expected}");
+                    let mismatch = hull_store::Error::DigestMismatch { expected, actual };
+                    return Err(Error::Layer(sentence, mismatch));
                 }
                 expected
             }

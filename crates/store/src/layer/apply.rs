@@ -536,7 +536,7 @@ fn write_run<R: io::BufRead>(
         let chunk = reader.chunk()?;
         let count = usize::try_from(left).map_or(chunk.len(), |left| left.min(chunk.len()));
         if count == 0 {
-            return Err(Error::bad_layer("it ends in the middle"));
+            return Err(Error::bad_layer(super::tar::CUT));
         }
         let count = match rustix::io::write(file, &chunk[..count]) {
             Err(Errno::INTR) => 0,

@@ -11,7 +11,7 @@ mod sparse;
 mod write;
 
 pub use read::Reader;
-pub(super) use read::damaged;
+pub(super) use read::{CUT, damaged};
 pub use write::Writer;
 
 /// Longest path and link target, in bytes (`PATH_MAX` less its NUL).

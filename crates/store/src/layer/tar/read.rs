@@ -48,6 +48,9 @@ fn flag(byte: u8) -> Flag {
     }
 }
 
+/// What is wrong with a layer that was cut off; Go's words first.
+pub(in crate::layer) const CUT: &str = "unexpected EOF (it ends in the middle)";
+
 /// What an error of the input means for the layer.
 pub(in crate::layer) fn damaged(error: io::Error) -> Error {
     if let Some(over) = error
@@ -59,13 +62,12 @@ pub(in crate::layer) fn damaged(error: io::Error) -> Error {
             unit: "bytes",
         };
     }
-    let what = match error.kind() {
-        io::ErrorKind::UnexpectedEof => "it ends in the middle",
-        _ => "reading it failed",
-    };
-    Error::BadLayer {
-        what: what.to_owned(),
-        source: Some(error),
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => Error::bad_layer(CUT),
+        _ => Error::BadLayer {
+            what: "reading it failed".to_owned(),
+            source: Some(error),
+        },
     }
 }
 
