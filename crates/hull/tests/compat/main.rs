@@ -5,10 +5,12 @@
 //! Every test has a daemon of its own, in a network namespace of its own, and fails when anything of it is left.
 #![forbid(unsafe_code)]
 
+mod bad_images;
 mod bad_input;
 mod basics;
 mod checkpoints;
 mod compose;
+mod daemon_flags;
 mod engine;
 mod exec_and_attach;
 mod flags;
@@ -24,6 +26,7 @@ mod manifest;
 mod networks;
 mod parity;
 mod plugins;
+mod publishing;
 mod pull;
 mod reload;
 mod restore;

@@ -18,7 +18,8 @@ pub(crate) struct Carrier {
 }
 
 impl Carrier {
-    fn new(engine: &Engine, port: u16) -> Self {
+    /// Carries what comes to `port` of 127.0.0.1 in the engine's namespace to the same port of the host's.
+    pub(crate) fn new(engine: &Engine, port: u16) -> Self {
         let socket = engine.root().join("registry.sock").display().to_string();
         let outside = std::process::Command::new("socat")
             .arg(format!("UNIX-LISTEN:{socket},fork"))

@@ -45,7 +45,17 @@ fn a_port_of_another_daemon_is_named() {
     let Some(engine) = Engine::start() else {
         return;
     };
-    engine.ok(&["run", "-d", "-p", "8080:80", BUSYBOX, "sleep", "1000"]);
+    engine.ok(&[
+        "run",
+        "-d",
+        "-p",
+        "8080:80",
+        "-p",
+        "127.0.0.1:8090:80",
+        BUSYBOX,
+        "sleep",
+        "1000",
+    ]);
     let other = TempRoot::new("hullother");
     let host = format!("unix://{}", other.join("o.sock").display());
     let mut daemon = engine
@@ -67,7 +77,8 @@ fn a_port_of_another_daemon_is_named() {
         .expect("write the archive");
     let loaded = cli.run(["load", "-q", "-i", &archive.display().to_string()]);
     let refused = cli.run(["run", "--name", "late", "-p", "8080:80", BUSYBOX, "true"]);
-    let removed = cli.run(["rm", "late"]);
+    let refused4 = cli.run(["run", "--name", "late4", "-p", "127.0.0.1:8090:80", BUSYBOX]);
+    let removed = cli.run(["rm", "late", "late4"]);
     let pid = rustix::process::Pid::from_child(&daemon);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("end the daemon");
     let ended = process::wait(&mut daemon, TIMEOUT).expect("wait for the daemon");
@@ -76,11 +87,17 @@ fn a_port_of_another_daemon_is_named() {
     assert!(loaded.status.success(), "{}", loaded.stderr);
     assert_eq!(refused.code(), 125, "{}", refused.stderr);
     let run_folder = engine.root().join("run");
-    for words in [
-        "address already in use (nothing listens there: perhaps a container of process ".to_owned(),
-        format!(", a Hull daemon with exec-root {})", run_folder.display()),
+    // A port of all addresses listens on IPv6, which the kernel's tables tell; one of IPv4 is only bound.
+    let daemon = format!(", a Hull daemon with exec-root {})", run_folder.display());
+    for (refused, words) in [
+        (&refused, "address already in use (held by process "),
+        (
+            &refused4,
+            "address already in use (nothing listens there: perhaps a container of process ",
+        ),
     ] {
-        assert!(refused.stderr.contains(&words), "{}", refused.stderr);
+        let said = &refused.stderr;
+        assert!(said.contains(words) && said.contains(&daemon), "{said}");
     }
     assert!(removed.status.success(), "{}", removed.stderr);
     assert!(ended.is_some(), "the other daemon did not stop");
@@ -353,4 +370,40 @@ fn a_daemon_is_started_where_none_answers() {
     assert!(first.contains("No such image: nosuch"), "{said}");
     let (second, _) = rest.split_once("again: 125").expect(said);
     assert!(!second.contains("starting one"), "{said}");
+}
+
+/// The cgroup above the containers' goes with the last daemon that uses it.
+#[test]
+fn no_empty_cgroup_is_left() {
+    if kind() != Kind::Hull {
+        hull_testkit::skip!("dockerd leaves its own");
+        return;
+    }
+    let Some(mut engine) = Engine::start() else {
+        return;
+    };
+    engine.ok(&["run", "-d", "--name", "up", BUSYBOX, "sleep", "1000"]);
+    engine.ok(&["rm", "-f", "up"]);
+    engine.stop_daemon();
+    let left = || {
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").expect("list");
+        hierarchies
+            .flatten()
+            .any(|one| one.path().join("hull").exists())
+    };
+    // Daemons of other tests use it too: then they remove it.
+    let others = || {
+        let processes = std::fs::read_dir("/proc").expect("list").flatten();
+        processes
+            .filter_map(|one| std::fs::read(one.path().join("cmdline")).ok())
+            .any(|line| {
+                let mut words = line.split(|byte| *byte == 0);
+                words.next().is_some_and(|name| name.ends_with(b"hull"))
+                    && words
+                        .next()
+                        .is_some_and(|word| word == b"daemon" || word == b"shim")
+            })
+    };
+    let gone = process::eventually(TIMEOUT, || !left() || others());
+    assert!(gone, "/sys/fs/cgroup/*/hull stays");
 }

@@ -275,3 +275,46 @@ fn users_without_ranges_are_refused() {
         );
     }
 }
+
+/// `default` makes the user and its ranges where they are missing: in a copy of /etc of the daemon's own.
+#[test]
+fn the_default_user_is_made() {
+    let Some(mut engine) = Engine::prepare(&["--userns-remap", "default"]) else {
+        return;
+    };
+    let etc = engine.root().join("etc").display().to_string();
+    let script = format!(
+        "cp -a /etc {etc} && sed -i /^dockremap:/d {etc}/passwd {etc}/group {etc}/subuid {etc}/subgid && \
+         mount --bind {etc} /etc && exec \"$@\""
+    );
+    let private = ["unshare", "-m", "--propagation", "private"];
+    engine.wrap(&[&private[..], &["sh", "-c", &script, "sh"]].concat());
+    engine.start_daemon();
+    engine.load(&Image::busybox(BUSYBOX));
+    let made = |file: &str| {
+        let text = std::fs::read_to_string(format!("{etc}/{file}")).expect("read");
+        let line = text.lines().find(|line| line.starts_with("dockremap:"));
+        line.unwrap_or_else(|| panic!("no dockremap in {file}"))
+            .to_owned()
+    };
+    made("passwd");
+    let first = |file: &str| made(file).split(':').nth(1).unwrap_or_default().to_owned();
+    let (uid, gid) = (first("subuid"), first("subgid"));
+    assert!(
+        engine
+            .ok(&["info", "--format", "{{.DockerRootDir}}"])
+            .ends_with(&format!("/{uid}.{gid}"))
+    );
+    let map = engine.ok(&["run", "--rm", BUSYBOX, "cat", "/proc/self/uid_map"]);
+    let map: Vec<&str> = map.split_whitespace().collect();
+    assert_eq!(map, ["0", &uid, "65536"]);
+    // The next start finds the user.
+    engine.stop_daemon();
+    let before = std::fs::read_to_string(format!("{etc}/subuid")).expect("read");
+    let script = format!("mount --bind {etc} /etc && exec \"$@\"");
+    engine.wrap(&[&private[..], &["sh", "-c", &script, "sh"]].concat());
+    engine.start_daemon();
+    assert_eq!(engine.ok(&["run", "--rm", BUSYBOX, "id", "-u"]), "0");
+    let after = std::fs::read_to_string(format!("{etc}/subuid")).expect("read");
+    assert_eq!(before, after);
+}
