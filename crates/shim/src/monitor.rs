@@ -21,8 +21,8 @@ use rustix::process::{WaitOptions, WaitStatus};
 use crate::log::Log;
 
 use crate::protocol::{
-    Attach, Decoder, Do, Done, Event, ExecCreate, Exit, Failure, FromShim, Hello, LogConfig,
-    Request, State, Status, encode,
+    ATTACHED, Attach, Decoder, Do, Done, Event, ExecCreate, Exit, Failure, FromShim, Hello,
+    LogConfig, Request, State, Status, encode,
 };
 use crate::streams::{CLIENT_BUFFER_BYTES_MAX, DetachKeys, Peer, Reading, Streams};
 use crate::task::Task;
@@ -388,7 +388,7 @@ impl Monitor {
                     detach: DetachKeys::new(keys),
                     attach,
                 };
-                self.clients[index].peer.send(&[b"{\"ok\":{}}\n"]);
+                self.clients[index].peer.send(&[ATTACHED]);
                 if self.status == Status::Exited {
                     self.clients[index].peer.closing = true;
                 }
