@@ -4,6 +4,7 @@
 mod apt;
 mod bench;
 mod demo;
+mod fuzz;
 mod shell;
 mod soak;
 mod suite;
@@ -29,6 +30,8 @@ enum Task {
     Bench(bench::Args),
     /// Load a daemon with eight clients at random while it is killed again and again; nothing may leak.
     Soak(soak::Args),
+    /// Run the fuzz targets for a while each, with the sanitizer's coverage of the installed compiler.
+    Fuzz(fuzz::Args),
     /// Check the rules of the house: floors, unsafe, file heads and sizes, links.
     Tidy,
 }
@@ -39,6 +42,7 @@ fn main() -> anyhow::Result<()> {
         Task::Test(args) => suite::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Soak(args) => soak::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Tidy => tidy::run(),
     }
 }

@@ -120,14 +120,21 @@ impl Reference {
     }
 
     /// The name as users write it: `nginx` for `docker.io/library/nginx`.
+    ///
+    /// A path of Docker Hub that would be read as another registry's, or as an image's ID, stays whole; Docker shortens it, and means
+    /// another image then.
     pub fn familiar_name(&self) -> String {
         if self.domain != DEFAULT_DOMAIN {
             return self.name();
         }
-        match self.path.strip_prefix(OFFICIAL_PREFIX) {
-            Some(rest) if !rest.contains('/') => rest.to_owned(),
-            _ => self.path.clone(),
+        let short = match self.path.strip_prefix(OFFICIAL_PREFIX) {
+            Some(rest) if !rest.contains('/') => rest,
+            _ => &self.path,
+        };
+        if split_domain(short) != (DEFAULT_DOMAIN, short) || is_identifier(short) {
+            return self.name();
         }
+        short.to_owned()
     }
 
     /// The reference as users write it: `nginx:latest`.

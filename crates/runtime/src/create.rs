@@ -300,14 +300,37 @@ fn kit(
             .map(|f| f.instructions.clone())
             .unwrap_or_default(),
         start,
-        cgroups: match &cgroup.unit {
-            // Not there yet: systemd makes them around init.
-            Some(_) => Vec::new(),
-            None => cgroup.open_tasks()?,
-        },
+        cgroups: open_tasks(cgroup)?,
         target: None,
         state,
     })
+}
+
+/// What the first process writes to, to be in the v1 cgroups.
+pub(crate) fn open_tasks(cgroup: &CgroupPaths) -> Result<Vec<(PathBuf, OwnedFd)>> {
+    match &cgroup.unit {
+        // Not there yet: systemd makes them around it.
+        Some(_) => Ok(Vec::new()),
+        None => cgroup.open_tasks(),
+    }
+}
+
+/// Puts process `pid`, whose children the container's will be, where it could not be born.
+pub(crate) fn enter_cgroup(
+    decided: &Decided,
+    cgroup: &CgroupPaths,
+    pid: i32,
+    resources: &Resources,
+    facts: &HostFacts,
+) -> Result<()> {
+    if cgroup.unit.is_none() {
+        return cgroup.attach_unified(pid);
+    }
+    cgroup.start_unit(pid, resources, &decided.unit_properties)?;
+    // What a unit has no property for.
+    make_cgroup(cgroup, resources, facts)?;
+    // systemd knows some of the v1 hierarchies only.
+    cgroup.attach_everywhere(pid)
 }
 
 /// A source that cannot be opened, in the words of the specification's field.

@@ -15,6 +15,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use hull_runtime::cgroup::OomWatch;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{WaitOptions, WaitStatus};
 
@@ -201,6 +202,9 @@ impl Monitor {
             self.trim_at = None;
             hull_sys::process::trim_heap();
         }
+        if self.oom.watch.as_ref().is_some_and(|w| w.due().is_some()) {
+            self.oom_ready();
+        }
         for (source, exec) in ready {
             match source {
                 Source::Signals => self.reap(),
@@ -258,8 +262,9 @@ impl Monitor {
             sources.push((Source::Client(index), None));
             fds.push(PollFd::new(&client.peer, flags));
         }
-        let until = [self.linger_until, self.trim_at].into_iter().flatten();
-        let timeout = until.min().map(|until| {
+        let look_at = self.oom.watch.as_ref().and_then(OomWatch::due);
+        let until = [self.linger_until, self.trim_at, look_at];
+        let timeout = until.into_iter().flatten().min().map(|until| {
             let left = until.saturating_duration_since(Instant::now());
             Timespec {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
@@ -708,6 +713,8 @@ impl Monitor {
 
     /// Reaps every child that has ended; orphans of the container come to us too, because we are their subreaper.
     fn reap(&mut self) {
+        // While its cgroup may still be there.
+        self.oom_ready();
         let _ = hull_sys::signal::read_signalfd(self.signals.as_fd());
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let pid = pid.as_raw_nonzero().get();

@@ -12,7 +12,7 @@ const DEPTH_MAX: usize = 200;
 /// The most that a template may print.
 const OUTPUT_MAX: usize = 64 << 20;
 /// The most loop iterations in one run.
-const STEPS_MAX: usize = 10_000_000;
+const STEPS_MAX: usize = 1_000_000;
 
 /// One row of a table: named columns, and `.Label "key"` where the noun has labels.
 #[derive(Debug, Default, Clone)]
@@ -253,23 +253,27 @@ impl<'a> State<'a> {
     ) -> Result<Flow, String> {
         let scope = self.variables.len();
         let value = self.pipeline_value(over, dot)?;
-        let items: Vec<(Value, Val<'a>)> = match value {
-            Val::Json(Cow::Borrowed(value)) => pairs(value)
-                .into_iter()
-                .map(|(key, item)| (key, Val::Json(Cow::Borrowed(item))))
-                .collect(),
+        // One at a time: a number may be large.
+        let items: Box<dyn Iterator<Item = (Value, Val<'a>)>> = match value {
+            Val::Json(Cow::Borrowed(value)) => {
+                let items = pairs(value).into_iter();
+                Box::new(items.map(|(key, item)| (key, Val::Json(Cow::Borrowed(item)))))
+            }
             Val::Json(Cow::Owned(value)) => match count(&value) {
-                Some(count) => (0..count.min(STEPS_MAX as i64))
-                    .map(|n| (n.into(), Val::Json(Cow::Owned(n.into()))))
-                    .collect(),
-                None => pairs(&value)
-                    .into_iter()
-                    .map(|(key, item)| (key, Val::Json(Cow::Owned(item.clone()))))
-                    .collect(),
+                Some(count) => {
+                    Box::new((0..count).map(|n| (n.into(), Val::Json(Cow::Owned(n.into())))))
+                }
+                None => {
+                    let owned =
+                        |(key, item): (Value, &Value)| (key, Val::Json(Cow::Owned(item.clone())));
+                    let items: Vec<_> = pairs(&value).into_iter().map(owned).collect();
+                    Box::new(items.into_iter())
+                }
             },
-            Val::Row(_) => Vec::new(),
+            Val::Row(_) => Box::new(std::iter::empty()),
         };
-        if items.is_empty() {
+        let mut items = items.peekable();
+        if items.peek().is_none() {
             let flow = self.nodes(otherwise, dot)?;
             self.variables.truncate(scope);
             return Ok(flow);

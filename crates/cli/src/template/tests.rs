@@ -242,6 +242,13 @@ fn fields_in_use() {
     assert!(!uses("{{.ID}}"));
 }
 
+#[test]
+fn a_large_number_to_count_to_is_bounded() {
+    let error = run("{{range 609551615}}-{{end}}");
+    assert!(error.ends_with("more than 1000000 iterations"), "{error}");
+    assert_eq!(run("{{range 609551615}}{{break}}{{end}}"), "");
+}
+
 proptest! {
     #[test]
     fn any_text_is_answered(text in "\\PC{0,40}") {

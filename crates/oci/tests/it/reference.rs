@@ -21,6 +21,23 @@ fn check(input: &str, expected: &Expect) {
 }
 
 #[test]
+fn a_familiar_name_means_the_same_image() {
+    let id = format!("docker.io/library/{}", "a".repeat(64));
+    for name in [
+        "docker.io/a.b/c",
+        "docker.io/localhost/c",
+        "docker.io/index.docker.io/c",
+        "docker.io/docker.io/c",
+        &id,
+    ] {
+        let reference = Reference::parse_normalized(name).unwrap();
+        let familiar = reference.familiar();
+        assert_eq!(familiar, name);
+        assert_eq!(Reference::parse_normalized(&familiar), Ok(reference));
+    }
+}
+
+#[test]
 fn names() {
     check(
         "nginx",

@@ -28,7 +28,7 @@ use crate::{Error, Result};
 
 pub use host::{HierarchyInfo, Host, Mode};
 pub use oom::OomWatch;
-pub use stats::{CpuStats, HugetlbStats, IoEntry, MemoryStats, PidsStats, Pressure, Stats};
+pub use stats::{CpuStats, HugetlbStats, IoEntry, MemoryStats, PidsStats, Pressure, Stall, Stats};
 pub use systemd::Unit;
 
 /// How long a directory may stay busy with dying processes before removal gives up.

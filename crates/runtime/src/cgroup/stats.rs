@@ -8,7 +8,7 @@ use super::CgroupPaths;
 use crate::Result;
 
 /// Everything that is measured. What the host does not measure is zero or empty.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
 pub struct Stats {
     /// CPU.
     pub cpu: CpuStats,
@@ -111,13 +111,49 @@ pub struct HugetlbStats {
     pub failcnt: u64,
 }
 
-/// Time lost waiting, microseconds.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+/// Time lost waiting (Documentation/accounting/psi.rst), in the shape of runc's events.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
 pub struct Pressure {
     /// Some processes waited.
-    pub some_us: u64,
+    pub some: Stall,
     /// All of them did.
-    pub full_us: u64,
+    pub full: Stall,
+}
+
+/// One line of a pressure file.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+pub struct Stall {
+    /// Per cent of the last 10 seconds.
+    pub avg10: f64,
+    /// Of the last minute.
+    pub avg60: f64,
+    /// Of the last 5 minutes.
+    pub avg300: f64,
+    /// Microseconds since the cgroup was made.
+    pub total: u64,
+}
+
+impl Pressure {
+    fn parse(text: &str) -> Self {
+        let stall = |kind: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(kind));
+            let field = |key: &str| {
+                let mut words = line?.split_whitespace();
+                words.find_map(|word| word.strip_prefix(key))
+            };
+            let average = |key: &str| field(key).and_then(|n| n.parse().ok()).unwrap_or(0.0);
+            Stall {
+                avg10: average("avg10="),
+                avg60: average("avg60="),
+                avg300: average("avg300="),
+                total: field("total=").and_then(|n| n.parse().ok()).unwrap_or(0),
+            }
+        };
+        Self {
+            some: stall("some "),
+            full: stall("full "),
+        }
+    }
 }
 
 /// The text of a file; a missing one is empty: the controller is not there.
@@ -253,14 +289,7 @@ fn pressure(path: &Path, stats: &mut Stats) {
         if text.is_empty() {
             continue;
         }
-        let total = |kind: &str| {
-            let line = text.lines().find(|line| line.starts_with(kind))?;
-            line.rsplit_once("total=")?.1.trim().parse().ok()
-        };
-        let entry = Pressure {
-            some_us: total("some").unwrap_or(0),
-            full_us: total("full").unwrap_or(0),
-        };
+        let entry = Pressure::parse(&text);
         stats.pressure.insert(resource.to_owned(), entry);
     }
 }
@@ -352,6 +381,15 @@ fn v1_io(path: &Path) -> Vec<IoEntry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pressure_is_read() {
+        let text = "some avg10=1.50 avg60=0.00 avg300=0.25 total=1234\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
+        let pressure = Pressure::parse(text);
+        assert_eq!((pressure.some.avg10, pressure.some.avg300), (1.5, 0.25));
+        assert_eq!((pressure.some.total, pressure.full.total), (1234, 7));
+        assert_eq!(Pressure::parse(""), Pressure::default());
+    }
 
     #[test]
     fn io_lines_are_read() {

@@ -244,6 +244,11 @@ fn apply_cpu(path: &Path, cpu: &Cpu) -> Result<()> {
     Ok(())
 }
 
+/// blkio's weights 10 to 1000 onto io.weight's 1 to 10000.
+fn io_weight(weight: u16) -> u64 {
+    1 + (u64::from(weight.clamp(10, 1000)) - 10) * 9999 / 990
+}
+
 fn apply_io(path: &Path, io: &BlockIo) -> Result<()> {
     const WEIGHT: &str = "linux.resources.blockIO.weight";
     let bfq = path.join("io.bfq.weight").exists();
@@ -251,14 +256,15 @@ fn apply_io(path: &Path, io: &BlockIo) -> Result<()> {
         if bfq {
             put(path, "io.bfq.weight", &weight.to_string(), WEIGHT)?;
         } else {
-            // 10 to 1000 onto 1 to 10000.
-            let weight = 1 + (u64::from(weight.max(10)) - 10) * 9999 / 990;
-            put(path, "io.weight", &weight.to_string(), WEIGHT)?;
+            put(path, "io.weight", &io_weight(weight).to_string(), WEIGHT)?;
         }
     }
     for device in &io.weight_device {
         if let Some(weight) = device.weight.filter(|w| *w != 0) {
-            let file = if bfq { "io.bfq.weight" } else { "io.weight" };
+            let (file, weight) = match bfq {
+                true => ("io.bfq.weight", u64::from(weight)),
+                false => ("io.weight", io_weight(weight)),
+            };
             let line = format!("{}:{} {weight}", device.major, device.minor);
             put(path, file, &line, "linux.resources.blockIO.weightDevice")?;
         }
@@ -349,7 +355,15 @@ pub(super) fn freeze(path: &Path, frozen: bool, deadline: Duration) -> Result<()
 
 #[cfg(test)]
 mod tests {
-    use super::weight_of_shares;
+    use super::{io_weight, weight_of_shares};
+
+    #[test]
+    fn weights_of_disks_become_larger() {
+        assert_eq!(
+            [0, 10, 500, 1000, u16::MAX].map(io_weight),
+            [1, 1, 4950, 10_000, 10_000]
+        );
+    }
 
     #[test]
     fn shares_become_weights() {

@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
+use rustix::event::{PollFd, Timespec, poll};
 use serde_json::{Value, json};
 
 use super::args::Global;
-use crate::cgroup::{CgroupPaths, Stats};
+use crate::cgroup::{CgroupPaths, OomWatch, Stats};
 use crate::lifecycle::record_of;
 
-/// How often OOM kills are looked for between readings.
+/// How often the container's end is looked for between readings.
 const LOOK: Duration = Duration::from_millis(200);
 
 pub(super) fn events(global: &Global, interval: &str, once: bool, id: &str) -> anyhow::Result<i32> {
@@ -26,20 +27,37 @@ pub(super) fn events(global: &Global, interval: &str, once: bool, id: &str) -> a
         print("stats", id, &readings(&record.cgroup)?);
         return Ok(0);
     }
-    let mut kills = record.cgroup.oom_kills()?;
+    let mut watch = record.cgroup.oom_watch()?;
     while record.alive()? {
         print("stats", id, &readings(&record.cgroup)?);
         let next = Instant::now() + interval;
-        while Instant::now() < next && record.alive()? {
-            std::thread::sleep(LOOK.min(interval));
-            let now = record.cgroup.oom_kills()?;
-            if now > kills {
+        let mut alive = true;
+        while alive && Instant::now() < next {
+            wait(watch.as_ref(), LOOK.min(interval))?;
+            // A kill that ends the container is told, too.
+            alive = record.alive()?;
+            if watch.as_mut().is_some_and(OomWatch::happened) {
                 print("oom", id, &Value::Null);
-                kills = now;
             }
         }
     }
     Ok(0)
+}
+
+/// Until something may have happened, at most for `limit`.
+fn wait(watch: Option<&OomWatch>, limit: Duration) -> anyhow::Result<()> {
+    let Some(watch) = watch.filter(|watch| !watch.is_gone()) else {
+        std::thread::sleep(limit);
+        return Ok(());
+    };
+    let until = Instant::now() + limit;
+    let until = watch.due().map_or(until, |due| due.min(until));
+    let left = Timespec::try_from(until.saturating_duration_since(Instant::now()))?;
+    let mut fds = [PollFd::new(watch, watch.flags())];
+    match poll(&mut fds, Some(&left)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(e) => Err(e).context("wait for memory events"),
+    }
 }
 
 fn print(kind: &str, id: &str, data: &Value) {
@@ -78,7 +96,7 @@ fn shape(stats: &Stats) -> Value {
         });
         entries.collect::<Vec<_>>()
     };
-    json!({
+    let mut shape = json!({
         "cpu": {
             "usage": {
                 "total": stats.cpu.usage_ns,
@@ -113,7 +131,14 @@ fn shape(stats: &Stats) -> Value {
         },
         "hugetlb": stats.hugetlb,
         "intel_rdt": {},
-    })
+    });
+    // Members that runc 1.2 has where the kernel measures pressure.
+    for (resource, member) in [("cpu", "cpu"), ("memory", "memory"), ("io", "blkio")] {
+        if let Some(pressure) = stats.pressure.get(resource) {
+            shape[member]["psi"] = json!(pressure);
+        }
+    }
+    shape
 }
 
 #[cfg(test)]

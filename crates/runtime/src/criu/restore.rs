@@ -47,12 +47,6 @@ pub fn restore(mut options: RestoreOptions<'_>) -> Result<Restored> {
     let criu = Criu::find()?;
     let facts = HostFacts::probe()?;
     let prepared = create::decide(create, &facts)?;
-    if prepared.cgroup.unit.is_some() {
-        return Err(Error::Unsupported {
-            field: "--systemd-cgroup".into(),
-            reason: "restore makes cgroups by itself only, not through systemd".into(),
-        });
-    }
     let directories = Directories::open(&options.criu, false)?;
     let streams = read_streams(options.criu.images)?;
     let mut undo = Undo::default();
@@ -62,7 +56,11 @@ pub fn restore(mut options: RestoreOptions<'_>) -> Result<Restored> {
         undo.push("state directory", move || dir.remove());
     }
     let resources = create::resources(create.spec);
-    let cgroup = create::make_cgroup(&prepared.cgroup, &resources, &facts)?;
+    let cgroup = match prepared.cgroup.unit {
+        // systemd makes it around criu.
+        Some(_) => prepared.cgroup.clone(),
+        None => create::make_cgroup(&prepared.cgroup, &resources, &facts)?,
+    };
     {
         let cgroup = cgroup.clone();
         undo.push("cgroup", move || cgroup.remove());
@@ -81,7 +79,7 @@ pub fn restore(mut options: RestoreOptions<'_>) -> Result<Restored> {
     let point = dir.path().join(ROOT);
     // criu's children are born where it is.
     let swrk = start(&criu, place, &prepared, &cgroup, &point)?;
-    cgroup.attach_unified(swrk.pid())?;
+    create::enter_cgroup(&prepared, &cgroup, swrk.pid(), &resources, &facts)?;
     opts.root = Some(point.clone());
     opts.cgroup_roots = cgroup_roots(swrk.pid())?;
     let mut restoring = Restoring {
@@ -209,7 +207,7 @@ fn start(
     point: &Path,
 ) -> Result<Swrk> {
     let plan = &prepared.plan;
-    let tasks = cgroup.open_tasks()?;
+    let tasks = create::open_tasks(cgroup)?;
     let source = plan.root.as_ref().ok_or(rustix::io::Errno::NOENT);
     let source = source.on("open", "root file system")?;
     let root = kit::open_root(source).map_err(create::open_error)?;

@@ -213,11 +213,14 @@ impl Connection {
     }
 
     /// `EXTERNAL`: the kernel tells the peer who this is.
+    ///
+    /// `BEGIN` is sent before the answer is there, as sd-bus does, so that it cannot arrive together with the first call: systemd's private
+    /// socket looks at what follows `BEGIN` in the same read only when more comes (`bus_socket_auth_verify_server`), and the call hangs.
     fn authenticate(&mut self) -> Result<(), CallError> {
         let uid = rustix::process::geteuid().as_raw().to_string();
         let hex: String = uid.bytes().map(|b| format!("{b:02x}")).collect();
         self.stream
-            .write_all(format!("\0AUTH EXTERNAL {hex}\r\n").as_bytes())?;
+            .write_all(format!("\0AUTH EXTERNAL {hex}\r\nBEGIN\r\n").as_bytes())?;
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
             let mut byte = [0];
@@ -232,7 +235,6 @@ impl Connection {
             let text = format!("authentication refused: {text}");
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text).into());
         }
-        self.stream.write_all(b"BEGIN\r\n")?;
         Ok(())
     }
 
@@ -306,6 +308,12 @@ impl Connection {
     pub(crate) fn subscribe(&mut self, rule: &str) -> Result<(), CallError> {
         self.call(BUS, "AddMatch", vec![Value::str(rule)])?;
         Ok(())
+    }
+
+    /// Whether somebody on a bus has this name.
+    pub(crate) fn has_owner(&mut self, name: &str) -> Result<bool, CallError> {
+        let answer = self.call(BUS, "NameHasOwner", vec![Value::str(name)])?;
+        Ok(matches!(answer[..], [Value::Bool(true)]))
     }
 
     /// The next signal, one that came during a call first.
@@ -395,8 +403,11 @@ mod tests {
                 line.push(byte[0]);
             }
             assert!(line.starts_with(b"\0AUTH EXTERNAL 3"), "{line:?}");
+            // It does not wait for the answer with it.
+            let mut begin = [0; 7];
+            peer.fill(&mut begin).unwrap();
+            assert_eq!(&begin, b"BEGIN\r\n");
             peer.stream.write_all(b"OK 0123\r\n").unwrap();
-            peer.fill(&mut [0; 7]).unwrap();
             let send = |peer: &mut Connection, message: Message| {
                 peer.stream.write_all(&message.to_bytes()).unwrap();
             };

@@ -11,8 +11,7 @@ mod write;
 
 use std::path::PathBuf;
 
-pub(crate) use format::time_text;
-pub use format::{Entry, Format, Stream};
+pub use format::{Decoded, Entry, Format, Stream, time_text};
 pub use lines::Lines;
 pub use read::{ReadOptions, Reader};
 pub use write::{Rotation, Writer, parse_size};

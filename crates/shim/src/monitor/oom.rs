@@ -11,6 +11,8 @@ pub(super) struct Oom {
     pub(super) watch: Option<OomWatch>,
     /// The daemon was told of one, or would have been if there had been one.
     pub(super) told: bool,
+    /// Counted by the watch, in case somebody else removes the cgroup with its counter.
+    kills: u64,
 }
 
 impl Monitor {
@@ -24,7 +26,14 @@ impl Monitor {
 
     /// The watch is ready.
     pub(super) fn oom_ready(&mut self) {
-        let happened = self.oom.watch.as_mut().is_some_and(OomWatch::happened);
+        let Some(watch) = &mut self.oom.watch else {
+            return;
+        };
+        let happened = watch.happened();
+        self.oom.kills = watch.kills();
+        if watch.is_gone() {
+            self.oom.watch = None;
+        }
         if happened && matches!(self.status, Status::Running | Status::Paused) {
             self.oom.told = true;
             self.tell(Event::Oom {});
@@ -33,8 +42,9 @@ impl Monitor {
 
     /// At the end, while the cgroup is there: whether something was killed; it is told if it was not.
     pub(super) fn oom_killed(&mut self) -> bool {
+        self.oom_ready();
         self.oom.watch = None;
-        let killed = self.task.oom_killed();
+        let killed = self.task.oom_killed() || self.oom.kills > 0;
         if killed && !self.oom.told {
             self.tell(Event::Oom {});
         }

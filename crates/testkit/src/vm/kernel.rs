@@ -19,8 +19,11 @@ pub(super) struct Kernel {
 /// Kernel packages in order of preference: the backported kernel first, for its newer cgroup files and system calls.
 const PACKAGES: [&str; 2] = ["linux-image-6.12-cloud-amd64", "linux-image-cloud-amd64"];
 
+/// Another package, for what the cloud kernel lacks, such as `linux-image-6.12-amd64` (three times the size).
+const CHOICE: &str = "HULL_VM_KERNEL";
+
 /// Part of the cache's name: to be raised when what is built from the package changes.
-const RECIPE: u32 = 2;
+const RECIPE: u32 = 3;
 
 /// Modules that the guest can load, with what they depend on.
 const MODULES: &[&str] = &[
@@ -37,6 +40,15 @@ const MODULES: &[&str] = &[
     "btrfs",
     "dm_mod",
     "dm_thin_pool",
+    "bfq",
+    // What criu looks at sockets with.
+    "inet_diag",
+    "tcp_diag",
+    "udp_diag",
+    "raw_diag",
+    "unix_diag",
+    "netlink_diag",
+    "packet_diag",
     // Links.
     "veth",
     "bridge",
@@ -50,6 +62,7 @@ const MODULES: &[&str] = &[
     "8021q",
     "ifb",
     "wireguard",
+    "rdma_rxe",
     // Packet filters and translation.
     "nf_tables",
     "nf_nat",
@@ -99,7 +112,11 @@ fn cache() -> PathBuf {
 
 /// Gets both files, building them the first time. Several tests may ask at once; one builds.
 pub(super) fn prepare() -> anyhow::Result<Kernel> {
-    let folder = cached(&format!("kernel-{RECIPE}"), build)?;
+    let name = match std::env::var(CHOICE) {
+        Ok(package) => format!("kernel-{RECIPE}-{package}"),
+        Err(_) => format!("kernel-{RECIPE}"),
+    };
+    let folder = cached(&name, build)?;
     Ok(Kernel {
         image: folder.join("vmlinuz"),
         initramfs: folder.join("initramfs"),
@@ -180,7 +197,12 @@ fn build(folder: &Path) -> anyhow::Result<()> {
 
 /// The package that holds the newest image of one of [`PACKAGES`], which only depend on it.
 fn package() -> anyhow::Result<String> {
-    for meta in PACKAGES {
+    let choice = std::env::var(CHOICE).ok();
+    let metas: Vec<&str> = match &choice {
+        Some(package) => vec![package],
+        None => PACKAGES.to_vec(),
+    };
+    for &meta in &metas {
         let Ok(text) = host(Command::new("apt-cache").args(["depends", "--important", meta]))
         else {
             continue;
@@ -206,7 +228,7 @@ fn package() -> anyhow::Result<String> {
     }
     anyhow::bail!(
         "Debian's archive has none of {} (apt-get update?)",
-        PACKAGES.join(", ")
+        metas.join(", ")
     )
 }
 

@@ -197,6 +197,50 @@ fn events_give_statistics() {
 }
 
 #[test]
+fn events_give_pressure() {
+    cannot!(
+        is(&[Flavor::Runc, Flavor::Crun]),
+        "runc gives pressure from 1.2 on, and crun has no events"
+    );
+    cannot!(
+        !cgroup_v2() || !std::path::Path::new("/proc/pressure").exists(),
+        "no pressure is measured for version 1"
+    );
+    let case = Case::idle();
+    case.up();
+    let output = case.call(["events", "--stats", &case.id]);
+    let event: Value = serde_json::from_str(output.ok()).expect("JSON");
+    for member in ["cpu", "memory", "blkio"] {
+        let some = &event["data"][member]["psi"]["some"];
+        assert!(
+            some["total"].is_u64() && some["avg10"].is_f64(),
+            "{member}: {event}"
+        );
+    }
+}
+
+#[test]
+fn events_tell_of_a_kill_for_lack_of_memory() {
+    cannot!(is(&[Flavor::Crun]), "crun has no events");
+    let case = Case::script("read go < /go; exec tail /dev/zero");
+    let limits = json!({"memory": {"limit": 33_554_432, "swap": 33_554_432}});
+    let case = case.edit(|spec| spec["linux"]["resources"] = limits);
+    let fifo = case.bundle.rootfs("go");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.expect("run mkfifo").success());
+    case.up();
+    let mut events = case.runtime(["events", "--interval", "1s", &case.id]);
+    let events = events.stdout(std::process::Stdio::piped()).spawn();
+    let events = events.expect("start events");
+    // Its first reading is there before the memory is short.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    std::fs::write(&fifo, "\n").expect("let it go");
+    let output = events.wait_with_output().expect("wait for events");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains(r#""type":"oom""#), "{text}");
+}
+
+#[test]
 fn a_nested_path() {
     let case = Case::idle();
     let path = format!("/{}/inner", case.id);
@@ -238,6 +282,24 @@ fn huge_pages() {
     assert_eq!(
         limit("hugetlb/hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.max"),
         "4194304"
+    );
+}
+
+/// Seen with the module rdma_rxe, which Debian's cloud kernel lacks: `HULL_VM_KERNEL=linux-image-6.12-amd64`.
+#[test]
+fn devices_for_remote_memory() {
+    let devices = std::fs::read_dir("/sys/class/infiniband").into_iter();
+    let Some(device) = devices.flatten().flatten().next() else {
+        hull_testkit::skip!("no RDMA device");
+        return;
+    };
+    cannot!(is(&[Flavor::Crun]), "crun passes over rdma");
+    let name = device.file_name().to_string_lossy().into_owned();
+    let case = with(json!({"rdma": {name.as_str(): {"hcaHandles": 2, "hcaObjects": 100}}}));
+    case.up();
+    assert_eq!(
+        cgroup_file(&case, "rdma/rdma.max", "rdma.max"),
+        format!("{name} hca_handle=2 hca_object=100")
     );
 }
 

@@ -180,6 +180,53 @@ fn throttled_disks() {
     );
 }
 
+/// The disk's scheduler decides which file there is: bfq's own, or io.cost's.
+#[test]
+fn weights_of_disks() {
+    let Some((name, numbers)) = ["vda", "sda", "nvme0n1"].iter().find_map(|name| {
+        let numbers = fs::read_to_string(format!("/sys/block/{name}/dev")).ok()?;
+        Some((name, numbers.trim().to_owned()))
+    }) else {
+        hull_testkit::skip!("no disk to weigh");
+        return;
+    };
+    let scheduler = fs::read_to_string(format!("/sys/block/{name}/queue/scheduler"));
+    let bfq = scheduler.is_ok_and(|text| text.contains("[bfq]"));
+    cannot!(
+        !cgroup_v2() && !bfq,
+        "no weights of version 1 without the scheduler bfq"
+    );
+    cannot!(
+        !bfq && is(&[Flavor::Runc]),
+        "Debian 12's runc weighs disks by bfq only"
+    );
+    let case = Case::idle().edit(|spec| {
+        spec["linux"]["resources"]["blockIO"] = json!({"weight": 500});
+        if is(&[Flavor::Hull]) {
+            let (major, minor) = numbers.split_once(':').expect("major:minor");
+            let number = |text: &str| text.parse::<u32>().expect("a number");
+            spec["linux"]["resources"]["blockIO"]["weightDevice"] =
+                json!([{"major": number(major), "minor": number(minor), "weight": 200}]);
+        }
+    });
+    case.up();
+    let (file, all, one) = match bfq {
+        true => ("io.bfq.weight", "default 500", "200"),
+        false => ("io.weight", "default 4950", "1919"),
+    };
+    let text = cgroup_file(&case, "blkio/blkio.bfq.weight", file);
+    // Version 1 has a file for the number alone.
+    assert!(
+        text.lines().any(|line| line == all || line == &all[8..]),
+        "{text}"
+    );
+    if is(&[Flavor::Hull]) {
+        let text = cgroup_file(&case, "blkio/blkio.bfq.weight_device", file);
+        let wanted = format!("{numbers} {one}");
+        assert!(text.lines().any(|line| line == wanted), "{text}");
+    }
+}
+
 #[test]
 fn network_devices_are_moved_in() {
     cannot!(

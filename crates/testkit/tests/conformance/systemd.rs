@@ -11,7 +11,7 @@ use crate::subject::{Flavor, is, subject};
 
 /// Every case begins with this. `show` prints properties of the unit, `gone` waits until nothing is left of it.
 const HEAD: &str = r#"
-set -e
+set -ex
 R="/usr/bin/subject SUBCOMMAND --systemd-cgroup --root /run/rt"
 unit=hull-c1.scope
 inside=machine.slice/machine-hull.slice/$unit
@@ -93,6 +93,15 @@ const CASES: &[(&str, &str)] = &[
         grep 'expected cgroupsPath to be of format .*slice:prefix:name' /tmp/error
         gone"#,
     ),
+    (
+        "without-bus",
+        r#"systemctl stop dbus.socket dbus.service
+        for turn in 1 2 3 4 5; do
+            up
+            same "$(systemctl is-active $unit)" active
+            down
+        done"#,
+    ),
 ];
 
 /// What only the unified hierarchy has as files and properties.
@@ -141,6 +150,37 @@ const V2: &[(&str, &str)] = &[
         rmdir /sys/fs/cgroup/user/caller /sys/fs/cgroup/user"#,
     ),
     (
+        "user",
+        // A user's own systemd, as logind starts it, over its private socket: its units are the container's cgroups.
+        r#"grep -q ^user: /etc/passwd || echo user:x:1000:1000::/:/busybox/sh >> /etc/passwd
+        grep -q ^user: /etc/group || echo user:x:1000: >> /etc/group
+        runtime=/run/user/1000 R="/usr/bin/subject SUBCOMMAND --systemd-cgroup --root /run/rt1001"
+        mkdir -p $runtime /run/rt1001
+        chown 1000:1000 $runtime /run/rt1001 && chmod 700 $runtime
+        cp -a /bundle /own && cp /bundle/rootless.json /own/config.json && chown -R 1000:1000 /own
+        sed -i 's|"/user/c1"|"app.slice:hull:c1"|' /own/config.json
+        systemd-run --quiet --unit=own --uid=1000 --gid=1000 -p Delegate=yes -p Type=notify -E XDG_RUNTIME_DIR=$runtime /usr/lib/systemd/systemd --user
+        tree=/sys/fs/cgroup/system.slice/own.service scope=$tree/app.slice/hull-c1.scope
+        # The caller is one of the user's processes: the kernel lets nobody else move them.
+        mkdir $tree/caller && chown 1000:1000 $tree/caller $tree/caller/cgroup.procs
+        echo $$ > $tree/caller/cgroup.procs
+        as() { su user -c "XDG_RUNTIME_DIR=$runtime $*"; }
+        as $R create --bundle /own c1 < /dev/null > /dev/null 2> /tmp/error || { cat /tmp/error; exit 1; }
+        as $R start c1
+        same "$(cat $scope/cgroup.procs)" "$(as $R state c1 | sed -n 's/.*"pid": \([0-9]*\).*/\1/p')"
+        same "$(cat $scope/pids.max) $(cat $scope/memory.max)" "33 67108864"
+        same "$(as systemctl --user show -p TasksMax --value $unit)" 33
+        as $R update --pids-limit 44 c1
+        same "$(as systemctl --user show -p TasksMax --value $unit) $(cat $scope/pids.max)" "44 44"
+        same "$(echo | as $R exec c1 id -u)" 0
+        as $R pause c1
+        as $R resume c1
+        as $R delete --force c1
+        [ ! -e $scope ]
+        echo $$ > /sys/fs/cgroup/cgroup.procs
+        systemctl stop own"#,
+    ),
+    (
         "undo",
         // The unit runs when the file refuses.
         r#"cp -a /bundle /high
@@ -173,6 +213,28 @@ const V1: &[(&str, &str)] = &[
     ),
 ];
 
+/// With the host's criu in the machine: systemd makes the scope anew around what comes back.
+const CRIU: (&str, &str) = (
+    "criu",
+    // criu locks a network of the container's own with iptables, which the machine has not.
+    r#"cp -a /bundle/config.json /config.json
+    sed -i ':a;N;$!ba;s/{[^{}]*"network"[^{}]*},//' /bundle/config.json
+    # With which tar runs gzip, with which criu packs what lies in a tmpfs.
+    [ -e /bin/sh ] || ln -s /busybox/sh /bin/sh
+    $R run -d --bundle /bundle c1 > /dev/null < /dev/null 2>&1
+    same "$(show TasksMax)" 33
+    $R checkpoint --image-path /tmp/images c1 || { cat /tmp/images/dump.log | tail -n 20; exit 1; }
+    gone
+    $R restore -d --image-path /tmp/images --bundle /bundle c1 > /dev/null < /dev/null || { tail -n 20 /tmp/images/restore.log; exit 1; }
+    same "$(show ControlGroup)" /$inside
+    same "$(show TasksMax) $(show MemoryMax)" "33 67108864"
+    same "$(cat /sys/fs/cgroup/$inside/cgroup.procs)" "$($R state c1 | sed -n 's/.*"pid": \([0-9]*\).*/\1/p')"
+    same "$(cat /sys/fs/cgroup/$inside/pids.max)" 33
+    same "$(echo | $R exec c1 cat /proc/1/comm)" sleep
+    down
+    mv /config.json /bundle/config.json"#,
+);
+
 /// Hull's own daemon with `native.cgroupdriver=systemd`: the API's limits are the unit's properties.
 const DAEMON: (&str, &str) = (
     "daemon",
@@ -196,6 +258,11 @@ const DAEMON: (&str, &str) = (
     other=hull-$($H run -d --name other --network none --cgroup-parent some-where.slice busybox sleep 1000).scope
     same "$(systemctl show -p ControlGroup --value $other)" /some.slice/some-where.slice/$other
     $H rm -f other > /dev/null
+    for turn in 1 2 3 4 5; do
+        $H run --name short -m 16m --network none busybox tail /dev/zero > /dev/null 2>&1 || same $? 137
+        same "$($H inspect -f '{{.State.OOMKilled}}' short)" true
+        $H rm short > /dev/null
+    done
     for turn in 1 2 3 4 5; do [ -n "$(systemctl list-units --all --no-legend 'hull-*.scope')" ] || break; sleep 1; done
     same "$(systemctl list-units --all --no-legend 'hull-*.scope')" ""
     kill %1; wait"#,
@@ -250,7 +317,12 @@ fn run(arguments: &str, cases: &[&[(&str, &str)]], change: impl FnOnce(&mut Valu
     let rootless = rootless(&bundle.spec).to_string();
     std::fs::write(bundle.path().join("rootless.json"), rootless).expect("write a spec");
     let head = HEAD.replace("SUBCOMMAND", &subject().subcommand());
-    let mut machine = Vm::new()
+    let mut machine = Vm::new();
+    if cases.iter().copied().flatten().any(|case| *case == CRIU) {
+        let criu = hull_testkit::skips::program("criu").expect("criu");
+        machine = machine.and_then(|vm| vm.program("usr/sbin/criu", criu));
+    }
+    let mut machine = machine
         .and_then(Vm::systemd)
         .and_then(|vm| vm.program("usr/bin/subject", subject().program()))
         .and_then(|vm| vm.copy("bundle", bundle.path()))
@@ -273,7 +345,13 @@ fn systemd_makes_units_in_cgroup_v2() {
     let hull = subject().subcommand() == "runtime";
     let daemon = if hull { &[DAEMON][..] } else { &[] };
     // There is no parser for AppArmor's profiles in the guest.
-    run("apparmor=0", &[daemon, V2, CASES], |_| {});
+    let criu = if hull_testkit::skips::working_criu() {
+        &[CRIU][..]
+    } else {
+        hull_testkit::skip!("a restore under systemd needs criu 4.1 or newer");
+        &[]
+    };
+    run("apparmor=0", &[daemon, V2, CASES, criu], |_| {});
 }
 
 #[test]

@@ -13,6 +13,12 @@ const PROFILE: &str = "profile hull-conformance flags=(attach_disconnected,media
 }
 ";
 
+/// bfq for the disk, and a device for RDMA over a link, where the kernel has them.
+const DEVICES: &str = "modprobe bfq && echo bfq > /sys/block/vda/queue/scheduler
+modprobe rdma_rxe || exit 0
+ip link add rdma-link type dummy && ip link set rdma-link up && rdma link add rxe0 type rxe netdev rdma-link
+";
+
 #[test]
 fn in_a_virtual_machine_with_cgroup_v2() {
     if std::fs::read_to_string("/proc/sys/kernel/hostname")
@@ -52,6 +58,9 @@ fn in_a_virtual_machine_with_cgroup_v2() {
                 )
             });
     }
+    if let Some(rdma) = hull_testkit::skips::program("rdma") {
+        machine = machine.and_then(|vm| vm.program("usr/sbin/rdma", rdma));
+    }
     let report = machine
         .and_then(|vm| {
             vm.memory_mib(2048)
@@ -60,16 +69,18 @@ fn in_a_virtual_machine_with_cgroup_v2() {
         })
         .and_then(|vm| vm.program("usr/bin/conformance", tests))
         .map(|vm| {
-            let skips = "HULL_SKIP_LOG=/tmp/skips";
-            vm.case(
-                "conformance",
-                &format!(
-                    "{skips} HULL_CONFORMANCE_RUNTIME=/usr/bin/{name} conformance --test-threads 2"
-                ),
-            )
+            let suite = format!(
+                "HULL_SKIP_LOG=/tmp/skips HULL_CONFORMANCE_RUNTIME=/usr/bin/{name} conformance"
+            );
+            // Weights of disks before bfq is there, and with the whole suite under it.
+            vm.case("io-cost", &format!("{suite} weights_of_disks"))
+                .case("devices", DEVICES)
+                .case("conformance", &format!("{suite} --test-threads 2"))
         })
         .and_then(Vm::run)
         .expect("run the virtual machine");
+    report.case("io-cost").ok();
+    report.case("devices").ok();
     let output = report.case("conformance").ok();
     assert!(output.contains("test result: ok."), "{output}");
     // Visible with --nocapture.

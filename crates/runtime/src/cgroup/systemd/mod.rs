@@ -55,7 +55,14 @@ fn connect(user: bool) -> Result<Connection> {
         ["/run/dbus/system_bus_socket", "/run/systemd/private"].map(PathBuf::from)
     };
     let [bus, private] = places;
-    match Connection::open(&bus, true, LIMIT) {
+    let over_bus = Connection::open(&bus, true, LIMIT).and_then(|mut connection| {
+        // A bus that systemd is not on, or not yet, is as good as none.
+        match connection.has_owner(SYSTEMD)? {
+            true => Ok(connection),
+            false => Err(std::io::Error::other("systemd is not on the bus").into()),
+        }
+    });
+    match over_bus {
         Ok(mut connection) => {
             connection
                 .subscribe(
