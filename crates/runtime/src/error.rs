@@ -15,10 +15,12 @@ pub enum Error {
     #[error("{}", problems(.0))]
     Invalid(Vec<Problem>),
     /// The configuration is not JSON of the right shape.
-    #[error("{path}: {cause}")]
+    #[error("{path}: {}{cause}", named(field, cause))]
     Parse {
         /// The file.
         path: PathBuf,
+        /// The member, as `process.user.uid`; `.` or empty when there is none.
+        field: String,
         /// Where and why.
         cause: serde_json::Error,
     },
@@ -239,6 +241,33 @@ impl<T, E: Into<std::io::Error>> Context<T> for std::result::Result<T, E> {
             cause: e.into(),
         })
     }
+}
+
+/// Reads JSON; a value of a wrong type or out of range is named by its field.
+///
+/// # Errors
+/// [`Error::Parse`].
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(path: PathBuf, text: &[u8]) -> Result<T> {
+    serde_json::from_slice(text).map_err(|cause| {
+        // Once more, slower, to learn where.
+        let mut json = serde_json::Deserializer::from_slice(text);
+        let again = serde_path_to_error::deserialize::<_, T>(&mut json);
+        let field = again.err().map(|e| e.path().to_string());
+        Error::Parse {
+            path,
+            field: field.unwrap_or_default(),
+            cause,
+        }
+    })
+}
+
+/// The field before its reason, unless the reason begins with it.
+fn named(field: &str, cause: &serde_json::Error) -> String {
+    let first = field.split(['.', '[']).next().unwrap_or_default();
+    if first.is_empty() || cause.to_string().starts_with(first) {
+        return String::new();
+    }
+    format!("{field}: ")
 }
 
 #[cfg(test)]

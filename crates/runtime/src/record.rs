@@ -136,7 +136,7 @@ impl StateDir {
                 .read_to_end(&mut text),
         }
         .on("read", &file)?;
-        serde_json::from_slice(&text).map_err(|cause| Error::Parse { path: file, cause })
+        crate::error::parse(file, &text)
     }
 
     pub(crate) fn write_filter(&self, filter: &[u8]) -> Result<()> {

@@ -252,7 +252,7 @@ pub(super) fn update(global: &Global, args: &Update) -> anyhow::Result<i32> {
                     .with_context(|| format!("open {}", path.display()))?;
                 file.take(RESOURCES_MAX).read_to_end(&mut text)?;
             }
-            serde_json::from_slice(&text).with_context(|| path.display().to_string())?
+            crate::error::parse(path.to_owned(), &text)?
         }
         None => from_flags(args),
     };

@@ -89,7 +89,7 @@ fn read_process(path: &Path) -> anyhow::Result<Process> {
     let mut text = Vec::new();
     let file = std::fs::File::open(path).with_context(|| format!("open {}", path.display()))?;
     file.take(PROCESS_MAX).read_to_end(&mut text)?;
-    serde_json::from_slice(&text).with_context(|| path.display().to_string())
+    Ok(crate::error::parse(path.to_owned(), &text)?)
 }
 
 fn add_capabilities(process: &mut Process, names: &[String]) {

@@ -22,8 +22,7 @@ pub(super) fn read_spec(bundle: &Path) -> anyhow::Result<Spec> {
     let mut text = Vec::new();
     let file = std::fs::File::open(&path).with_context(|| format!("open {}", path.display()))?;
     file.take(CONFIG_MAX).read_to_end(&mut text)?;
-    let spec = serde_json::from_slice(&text);
-    Ok(spec.map_err(|cause| Error::Parse { path, cause })?)
+    Ok(crate::error::parse(path, &text)?)
 }
 
 pub(super) fn create(global: &Global, args: &Create) -> anyhow::Result<i32> {

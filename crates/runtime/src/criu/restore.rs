@@ -120,8 +120,7 @@ fn read_streams(images: &Path) -> Result<Vec<String>> {
         .read_to_end(&mut text)
         .on("read", &path)?;
     // runc writes null for none.
-    let list: Option<Vec<String>> =
-        serde_json::from_slice(&text).map_err(|cause| Error::Parse { path, cause })?;
+    let list: Option<Vec<String>> = crate::error::parse(path, &text)?;
     Ok(list.unwrap_or_default())
 }
 

@@ -237,6 +237,58 @@ fn errors_are_logged_where_asked() {
     );
 }
 
+/// Types and numbers that cannot be: named by the path of their field, before anything is made.
+#[test]
+fn the_field_is_named() {
+    cannot!(!is(&[Flavor::Hull]), "runc and crun have their own words");
+    let resources = |name: &str, value: Value| {
+        let name = name.to_owned();
+        move |spec: &mut Value| spec["linux"]["resources"] = json!({name.as_str(): value})
+    };
+    let device = |major: i64| json!([{"path": "/dev/x", "type": "c", "major": major, "minor": 1}]);
+    let said = |field: &str, change: &dyn Fn(&mut Value)| {
+        let said = refused_with(|spec| change(spec));
+        assert!(said.contains(&format!("{field}: ")), "{field}: {said}");
+    };
+    said("process.user.uid", &|s| {
+        s["process"]["user"]["uid"] = json!(-1)
+    });
+    said("process.user.gid", &|s| {
+        s["process"]["user"]["gid"] = json!(1_u64 << 32)
+    });
+    said("process.args", &|s| s["process"]["args"] = json!("sleep 1"));
+    said("process.oomScoreAdj", &|s| {
+        s["process"]["oomScoreAdj"] = json!(5000)
+    });
+    said("process.user.umask", &|s| {
+        s["process"]["user"]["umask"] = json!(0o7777)
+    });
+    said("mounts", &|s| s["mounts"] = json!({}));
+    said("mounts[0].destination", &|s| {
+        s["mounts"] = json!([{"destination": 7}])
+    });
+    said("linux.devices[0].major", &|s| {
+        s["linux"]["devices"] = device(-7)
+    });
+    said("hooks.poststop[0].timeout", &|s| {
+        s["hooks"] = json!({"poststop": [{"path": "/bin/true", "timeout": -1}]})
+    });
+    for (member, value, field) in [
+        ("memory", json!({"limit": "much"}), "memory.limit"),
+        ("memory", json!({"limit": 1e30}), "memory.limit"),
+        ("memory", json!({"limit": -5}), "memory.limit"),
+        ("cpu", json!({"shares": -1}), "cpu.shares"),
+        ("cpu", json!({"period": 1_u64 << 63}), "cpu.period"),
+        ("pids", json!({"limit": 1e300}), "pids.limit"),
+        ("blockIO", json!({"weight": 70_000}), "blockIO.weight"),
+    ] {
+        said(
+            &format!("linux.resources.{field}"),
+            &resources(member, value),
+        );
+    }
+}
+
 /// Without resctrl a class of service cannot be: said with the field, not passed over.
 #[test]
 fn intel_rdt_without_resctrl() {
