@@ -521,6 +521,16 @@ impl Checker {
                     self.add(format!("linux.resources.cpu.{name}"), reason);
                 }
             }
+            let microseconds = 1000..=1_000_000;
+            if cpu
+                .period
+                .is_some_and(|n| n != 0 && !microseconds.contains(&n))
+            {
+                self.add(
+                    "linux.resources.cpu.period",
+                    "must be from 1000 to 1000000 microseconds",
+                );
+            }
             if cpu.idle.is_some_and(|n| !(0..=1).contains(&n)) {
                 self.add("linux.resources.cpu.idle", "must be 0 or 1");
             }

@@ -13,6 +13,10 @@ const PROFILE: &str = "profile hull-conformance flags=(attach_disconnected,media
 }
 ";
 
+/// io.cost for the disk.
+const IO_COST: &str =
+    r#"echo "$(cat /sys/block/vda/dev) enable=1" > /sys/fs/cgroup/io.cost.qos || exit 1"#;
+
 /// bfq for the disk, and a device for RDMA over a link, where the kernel has them.
 const DEVICES: &str = "modprobe bfq && echo bfq > /sys/block/vda/queue/scheduler
 modprobe rdma_rxe || exit 0
@@ -73,7 +77,8 @@ fn in_a_virtual_machine_with_cgroup_v2() {
                 "HULL_SKIP_LOG=/tmp/skips HULL_CONFORMANCE_RUNTIME=/usr/bin/{name} conformance"
             );
             // Weights of disks before bfq is there, and with the whole suite under it.
-            vm.case("io-cost", &format!("{suite} weights_of_disks"))
+            let io_cost = format!("{IO_COST}\n{suite} weights_of_disks");
+            vm.case("io-cost", &io_cost)
                 .case("devices", DEVICES)
                 .case("conformance", &format!("{suite} --test-threads 2"))
         })
