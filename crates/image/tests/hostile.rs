@@ -349,7 +349,11 @@ async fn a_manifest_that_is_not_what_its_digest_says() {
         answer
     })
     .await;
-    assert!(error.to_string().contains("digest mismatch"), "{error}");
+    let sentence = error.sentence();
+    assert!(
+        sentence.starts_with("manifest verification failed for digest sha256:"),
+        "{sentence}"
+    );
 }
 
 /// An index that leads to `inner`.
