@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hull_api::exec::{ExecConfig, ExecInspect, ExecStartConfig, ProcessConfig};
 use hull_api::frames::{StreamKind, encode};
@@ -22,6 +23,9 @@ use crate::world::{Handle, World, blocking};
 const ENDED_MAX: usize = 1024;
 /// Execs of one container that exist at once.
 const PER_CONTAINER_MAX: usize = 4096;
+
+/// How long the news of an exec's end may take from its shim to here.
+const NEWS_MAX: Duration = Duration::from_secs(2);
 
 /// How far an exec is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +130,25 @@ impl Exec {
 
     fn is_over(&self) -> bool {
         matches!(self.progress(), Progress::Ended { .. })
+    }
+
+    /// The end of the output and the news of the end come from the shim by two ways. A client that has seen the one asks for the exit
+    /// code: where the shim has the exec no longer, the other is under way, and is waited for.
+    async fn settle(&self) {
+        if matches!(self.progress(), Progress::Created | Progress::Ended { .. }) {
+            return;
+        }
+        let Some(shim) = self.container.view().shim.clone() else {
+            return;
+        };
+        let Ok(Done::State(state)) = shim.call(Do::State {}).await else {
+            return;
+        };
+        if !state.execs.iter().any(|(id, _)| *id == self.id) {
+            let mut progress = self.progress.subscribe();
+            let ended = progress.wait_for(|progress| matches!(progress, Progress::Ended { .. }));
+            let _ = tokio::time::timeout(NEWS_MAX, ended).await;
+        }
     }
 
     fn end(&self, code: i64) {
@@ -464,6 +487,7 @@ impl Execs {
     /// Everything about one exec.
     pub async fn inspect(&self, id: &str) -> Result<ExecInspect> {
         let exec = self.world.execs.get(id)?;
+        exec.settle().await;
         let (running, exit_code, pid) = match exec.progress() {
             Progress::Created => (false, None, 0),
             Progress::Starting => (true, None, 0),

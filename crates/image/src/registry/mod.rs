@@ -12,7 +12,7 @@ mod tls;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use hull_oci::Reference;
@@ -46,8 +46,8 @@ pub(crate) struct Client {
     config: RegistryConfig,
     /// By domain or mirror.
     hosts: Mutex<HashMap<String, Known>>,
-    /// For addresses that are no registry.
-    http: reqwest::Client,
+    /// For addresses that are no registry. Made when it is first used: it reads all of the host's certificates.
+    http: OnceLock<reqwest::Client>,
 }
 
 impl Client {
@@ -62,12 +62,19 @@ impl Client {
                 )));
             }
         }
-        let http = host::http_client(None, &config, config.connect_timeout)?;
         Ok(Client {
             config,
             hosts: Mutex::default(),
-            http,
+            http: OnceLock::new(),
         })
+    }
+
+    fn http(&self) -> Result<&reqwest::Client> {
+        if let Some(http) = self.http.get() {
+            return Ok(http);
+        }
+        let made = host::http_client(None, &self.config, self.config.connect_timeout)?;
+        Ok(self.http.get_or_init(|| made))
     }
 
     /// The repository that a reference names, at its mirrors (for pulling) and its registry.
@@ -126,7 +133,7 @@ impl Client {
             return Err(Error::Invalid(format!("{url} is not HTTP")));
         }
         for _ in 0..=REDIRECTS_MAX {
-            let request = self.http.get(url.clone()).send();
+            let request = self.http()?.get(url.clone()).send();
             let response = request
                 .await
                 .map_err(|error| request_error("Get", &url, &error))?;
