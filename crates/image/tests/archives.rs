@@ -204,7 +204,8 @@ fn commit_adds_a_layer() {
     );
     let history = store.images.history("made:1").unwrap();
     assert_eq!((history[0].comment.as_str(), history[0].size), ("why", 16));
-    assert_eq!(history[1].id, None);
+    // As dockerd: what the layers below are an image of by themselves is named.
+    assert_eq!(history[1].id, Some(base.id));
     store.snapshotter.remove("box").unwrap();
     store.assert_tidy();
 }

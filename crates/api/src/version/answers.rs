@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn image_inspect() {
         let inspect = json!({
-            "Size": 5, "Descriptor": {},
+            "Size": 5, "Descriptor": {}, "Container": "", "ContainerConfig": {},
             "Config": {"Cmd": ["sh"], "Env": [], "User": "", "Hostname": "", "Tty": false, "StopSignal": "", "Healthcheck": {"Retries": 1}},
         });
         let at = |minor| {

@@ -388,14 +388,14 @@ pub const OPTIONS: &[Opt] = &[
         "Path to use for daemon PID file",
     ),
     opt(
-        "raw-logs",
-        Kind::Bool,
-        "Full timestamps without ANSI coloring",
-    ),
-    opt(
         "plugin-dir",
         Kind::Text,
         "Directory with the plugins' sockets and addresses, instead of Docker's directories",
+    ),
+    opt(
+        "raw-logs",
+        Kind::Bool,
+        "Full timestamps without ANSI coloring",
     ),
     keyed(
         "registry-mirror",
