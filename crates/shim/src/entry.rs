@@ -7,7 +7,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::net::RecvFlags;
 
 use crate::monitor::{Monitor, Parts};
 use crate::protocol::{CONTROL_FD, ShimConfig};
@@ -41,9 +40,6 @@ fn run(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
     hull_sys::process::set_child_subreaper(true)?;
     let signals = block_signals()?;
     let control = take_control()?;
-    if !spoken_to(&control)? {
-        return Ok(());
-    }
     let config: ShimConfig = serde_json::from_slice(&std::fs::read(folder.join("shim.json"))?)?;
     std::fs::write(folder.join("pid"), std::process::id().to_string())?;
     let listener = listen(folder)?;
@@ -85,19 +81,6 @@ fn take_control() -> io::Result<UnixStream> {
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     hull_sys::fds::dup_to(null.as_fd(), CONTROL_FD)?;
     Ok(control)
-}
-
-/// Waits for the daemon's first word: the bundle is written then. Without one, the start was given up, or the daemon has died: nothing has been
-/// made that would be in anybody's way.
-fn spoken_to(control: &UnixStream) -> io::Result<bool> {
-    let mut first = [0];
-    loop {
-        match rustix::net::recv(control, &mut first, RecvFlags::PEEK) {
-            Ok((count, _)) => return Ok(count > 0),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
 }
 
 /// The socket appears under its name only when it listens.

@@ -22,8 +22,8 @@ use rustix::process::{WaitOptions, WaitStatus};
 use crate::log::Log;
 
 use crate::protocol::{
-    ATTACHED, Attach, Decoder, Do, Done, Event, ExecCreate, Exit, Failure, FromShim, Hello,
-    LogConfig, Request, State, Status, encode,
+    Attach, Decoder, Do, Done, Event, ExecCreate, Exit, Failure, FromShim, Hello, LogConfig,
+    Request, State, Status, encode,
 };
 use crate::streams::{CLIENT_BUFFER_BYTES_MAX, DetachKeys, Peer, Reading, Streams};
 use crate::task::Task;
@@ -393,7 +393,7 @@ impl Monitor {
                     detach: DetachKeys::new(keys),
                     attach,
                 };
-                self.clients[index].peer.send(&[ATTACHED]);
+                self.clients[index].peer.send(&[b"{\"ok\":{}}\n"]);
                 if self.status == Status::Exited {
                     self.clients[index].peer.closing = true;
                 }

@@ -12,9 +12,6 @@ use serde::{Deserialize, Serialize};
 /// Longest line that either side accepts, in bytes: a process with a large environment fits, an endless line does not.
 pub const LINE_BYTES_MAX: usize = 16 << 20;
 
-/// The answer to an attach that is granted; what follows it is the stream. A refusal is a longer line.
-pub const ATTACHED: &[u8] = b"{\"ok\":{}}\n";
-
 /// The descriptor at which a new shim finds its first control connection: its standard input, because that is the one
 /// descriptor besides 1 and 2 that `std::process::Command` puts in place in the child without unsafe code and without a
 /// moment in which another child could inherit it. The shim moves it away and puts /dev/null there. Standard error is a

@@ -27,17 +27,14 @@ pub(crate) async fn connect_attach(socket: &Path, attach: Attach) -> Result<Unix
         .write_all(&protocol::encode(&Hello::Attach(attach)))
         .await
         .map_err(failed(operation()))?;
-    // No answer is shorter than that. The rest of a refusal byte by byte: what follows an answer's line is the stream itself.
-    let mut line = vec![0; protocol::ATTACHED.len()];
-    stream
-        .read_exact(&mut line)
-        .await
-        .map_err(failed(operation()))?;
-    if line == protocol::ATTACHED {
-        return Ok(stream);
-    }
-    while line.last() != Some(&b'\n') {
-        line.push(stream.read_u8().await.map_err(failed(operation()))?);
+    // Byte by byte: what follows the answer's line is the stream itself.
+    let mut line = Vec::with_capacity(32);
+    loop {
+        let byte = stream.read_u8().await.map_err(failed(operation()))?;
+        if byte == b'\n' {
+            break;
+        }
+        line.push(byte);
         if line.len() > ANSWER_BYTES_MAX {
             return Err(Error::internal(format!(
                 "{}: the shim's answer does not end",
@@ -46,11 +43,16 @@ pub(crate) async fn connect_attach(socket: &Path, attach: Attach) -> Result<Unix
         }
     }
     let answer: serde_json::Value = serde_json::from_slice(&line).map_err(failed(operation()))?;
-    let message = answer
-        .pointer("/error/message")
-        .and_then(|message| message.as_str())
-        .unwrap_or("refused");
-    Err(Error::internal(format!("{}: {message}", operation())))
+    match answer.get("error") {
+        None => Ok(stream),
+        Some(error) => {
+            let message = error
+                .get("message")
+                .and_then(|message| message.as_str())
+                .unwrap_or("refused");
+            Err(Error::internal(format!("{}: {message}", operation())))
+        }
+    }
 }
 
 /// An attach that waits for its container to start.

@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
 use hull_oci::runtime::Spec;
 use hull_shim::protocol::ShimConfig;
@@ -12,9 +11,6 @@ use tokio::sync::mpsc;
 
 use super::client::{ShimClient, ShimEvent};
 use crate::error::{Result, failed};
-
-/// How long a shim that has nothing to do may take to leave.
-const LEAVE_MAX: Duration = Duration::from_secs(5);
 
 /// Starts shims: `<program> shim` in the container's folder.
 #[derive(Debug)]
@@ -71,16 +67,9 @@ impl Launcher {
             .collect())
     }
 
-    /// Writes the bundle into the folder that [`Launcher::launch`] has made: `config.json` and `shim.json`.
+    /// Writes the bundle: `config.json` and `shim.json`. A folder that a crash left is emptied first.
     pub(crate) fn write_bundle(&self, config: &ShimConfig, spec: &Spec) -> Result<()> {
         let dir = self.dir(&config.id);
-        write_json(&dir.join("config.json"), spec)?;
-        write_json(&dir.join("shim.json"), config)
-    }
-
-    /// Makes the folder. One that a crash left is emptied first.
-    fn make_dir(&self, id: &str) -> Result<PathBuf> {
-        let dir = self.dir(id);
         let made = match std::fs::create_dir(&dir) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                 std::fs::remove_dir_all(&dir).and_then(|()| std::fs::create_dir(&dir))
@@ -88,7 +77,8 @@ impl Launcher {
             other => other,
         };
         made.map_err(failed(format!("make {}", dir.display())))?;
-        Ok(dir)
+        write_json(&dir.join("config.json"), spec)?;
+        write_json(&dir.join("shim.json"), config)
     }
 
     /// Removes the folder. Fine when absent.
@@ -102,10 +92,9 @@ impl Launcher {
         }
     }
 
-    /// Makes the shim's folder and starts its program, which waits for the first word on its connection before it reads the bundle: that may
-    /// be written meanwhile. The process is reaped when it ends. Blocks; to be called in the async runtime's context.
-    pub(crate) fn launch(&self, id: &str) -> Result<Launched> {
-        let dir = self.make_dir(id)?;
+    /// Starts the shim of a written bundle; its events go to `events`. The process is reaped when it ends.
+    pub(crate) fn spawn(&self, id: &str, events: mpsc::Sender<ShimEvent>) -> Result<ShimClient> {
+        let dir = self.dir(id);
         let operation = || format!("start the shim of {id}");
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed(operation()))?;
         ours.set_nonblocking(true).map_err(failed(operation()))?;
@@ -141,11 +130,11 @@ impl Launcher {
             .kill_on_drop(false)
             .spawn()
             .map_err(failed(operation()))?;
-        let reaped = tokio::spawn(async move {
+        tokio::spawn(async move {
             let _ = child.wait().await;
         });
         let stream = UnixStream::from_std(ours).map_err(failed(operation()))?;
-        Ok(Launched { stream, reaped })
+        Ok(ShimClient::new(stream, events))
     }
 
     /// Connects to a shim that an earlier daemon started.
@@ -174,26 +163,6 @@ impl Launcher {
         String::from_utf8_lossy(&text[text.len().saturating_sub(BYTES_MAX)..])
             .trim()
             .to_owned()
-    }
-}
-
-/// A shim whose program has been started, and that has not been spoken to. Dropped, it leaves by itself and has made nothing.
-#[derive(Debug)]
-pub(crate) struct Launched {
-    stream: UnixStream,
-    reaped: tokio::task::JoinHandle<()>,
-}
-
-impl Launched {
-    /// The bundle is written: the shim's first connection, whose events go to `events`.
-    pub(crate) fn connect(self, events: mpsc::Sender<ShimEvent>) -> ShimClient {
-        ShimClient::new(self.stream, events)
-    }
-
-    /// There will be no bundle. Waits, for a while, until the process has gone.
-    pub(crate) async fn abandon(self) {
-        drop(self.stream);
-        let _ = tokio::time::timeout(LEAVE_MAX, self.reaped).await;
     }
 }
 

@@ -6,4 +6,4 @@ mod launch;
 
 pub(crate) use attach::{AttachReader, AttachWriter, Delivered, Pending, connect_attach, pending};
 pub(crate) use client::{CallError, ShimClient, ShimEvent};
-pub(crate) use launch::{Launched, Launcher};
+pub(crate) use launch::Launcher;

@@ -23,6 +23,12 @@ use crate::spec::{
 };
 use crate::world::World;
 
+/// What the start sequence needs of the written bundle.
+pub(super) struct Bundle {
+    /// Servers that the embedded DNS server asks.
+    pub(super) upstreams: Vec<IpAddr>,
+}
+
 fn with_owner<T>(
     record: &ContainerRecord,
     world: &World,
@@ -153,28 +159,13 @@ fn resolver(world: &World, record: &ContainerRecord) -> Result<Resolver> {
     ))
 }
 
-/// The servers that the embedded DNS server asks, where one of the networks has names.
-pub(super) fn upstreams(
-    world: &World,
-    record: &ContainerRecord,
-    attachments: &[Attachment],
-) -> Result<Vec<IpAddr>> {
-    match attachments
-        .iter()
-        .any(|attachment| attachment.network.has_dns())
-    {
-        true => Ok(resolver(world, record)?.reachable()),
-        false => Ok(Vec::new()),
-    }
-}
-
 /// Writes hostname, hosts, resolv.conf, `config.json` and `shim.json`.
 pub(super) fn bundle(
     world: &World,
     record: &ContainerRecord,
     attachments: &[Attachment],
     joined: Joined,
-) -> Result<()> {
+) -> Result<Bundle> {
     let resolver = resolver(world, record)?;
     etc_files(world, record, attachments, &resolver)?;
     world.options.failpoints.pass("start.files")?;
@@ -220,7 +211,10 @@ pub(super) fn bundle(
         cgroup_manager: world.options.cgroup_manager,
         log: crate::logging::log_config(world, record)?,
     };
-    world.launcher.write_bundle(&config, &spec)
+    world.launcher.write_bundle(&config, &spec)?;
+    Ok(Bundle {
+        upstreams: resolver.reachable(),
+    })
 }
 
 fn runtime(world: &World, record: &ContainerRecord) -> Result<Runtime> {

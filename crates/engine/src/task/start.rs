@@ -1,6 +1,7 @@
 //! The start sequence: lease, write, build, launch and connect side by side, create, start. Each acquiring step leaves its
 //! undo; see `undo`.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +11,13 @@ use hull_state::containers as rows;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use super::failure::{start_code, start_failure};
-use super::join::Joined;
-use super::prepare;
+use super::prepare::{self, Bundle};
 use super::{Shim, Task, exit_of, join, not_modified};
 use crate::admit::{Admitted, Request};
 use crate::error::{Error, Result};
 use crate::networks::plane::Attachment;
 use crate::phase::{ExitInfo, Live, Phase, State};
-use crate::shim::{CallError, Launched, ShimClient, connect_attach};
+use crate::shim::{CallError, ShimClient, connect_attach};
 use crate::undo::Undo;
 use crate::world::blocking;
 
@@ -32,8 +32,8 @@ struct Started {
 enum Network {
     /// It is there, or it is somebody else's.
     Up(Vec<Attachment>),
-    /// Init is to make the namespace.
-    Awaited(Vec<Attachment>),
+    /// Init is to make the namespace; with the servers for its names.
+    Awaited(Vec<Attachment>, Vec<IpAddr>),
 }
 
 /// How long a shim may take to leave.
@@ -101,43 +101,74 @@ impl Task {
         let id = self.record.id.clone();
         world.options.failpoints.pass("start.begin")?;
         let joined = join::joined_namespaces(&world, &self.record)?;
-        let (launched, attachments) = self.launch_and_lease(undo).await?;
+        let mut attachments = self.lease(undo).await?;
+        world.options.failpoints.pass("start.leased")?;
+
+        let (record, for_bundle) = (self.record.clone(), attachments.clone());
+        {
+            let (world, record) = (world.clone(), record.clone());
+            undo.push("the bundle", async move {
+                blocking(&world, move |world| {
+                    let removed = world.launcher.remove_dir(&record.id);
+                    world
+                        .volumes
+                        .release(record.volumes(), &record.id)
+                        .and(removed)
+                })
+                .await
+            });
+        }
+        let Bundle { upstreams } = blocking(&world, move |world| {
+            prepare::bundle(world, &record, &for_bundle, joined)
+        })
+        .await?;
+        world.options.failpoints.pass("start.bundle")?;
+
+        // The network is put up while the shim's program is loaded and does what needs no network: cgroups, filter, mounts.
+        let own_network = self.record.network_mode().is_private();
+        let (events_in, events) = tokio::sync::mpsc::channel(64);
         // A network namespace belongs to the user namespace that it was made in, and only there does a capability count in it: one for a
         // remapped container is made by its init.
-        let own_network = self.record.network_mode().is_private();
         let made_by_init = own_network && !self.record.id_mappings.is_empty();
+        let upstreams_for_init = upstreams.clone();
+        let putting_up = async {
+            if !own_network {
+                return Ok(Vec::new());
+            }
+            if made_by_init {
+                return Ok(std::mem::take(&mut attachments));
+            }
+            let id = id.clone();
+            let leased = std::mem::take(&mut attachments);
+            blocking(&world, move |world| {
+                let mut attachments = leased;
+                world
+                    .plane
+                    .put_up(&id, &mut attachments, &upstreams, None)?;
+                Ok(attachments)
+            })
+            .await
+        };
         if own_network {
             let (world, id) = (world.clone(), id.clone());
             undo.push("the network namespace", async move {
                 blocking(&world, move |world| world.plane.take_down(&id)).await
             });
         }
-        // The network is put up while the bundle is written and the shim does what needs no network: cgroups, filter, mounts.
-        let putting_up = self.put_up(attachments.clone(), None, own_network && !made_by_init);
-        let (events_in, events) = tokio::sync::mpsc::channel(64);
-        let preparing = async {
-            if let Err(error) = self.write_bundle(attachments, joined).await {
-                launched.abandon().await;
-                return Err(error);
-            }
-            let client = launched.connect(events_in);
-            {
-                let client = client.clone();
-                undo.push("the shim", async move {
-                    give_up(&client).await;
-                    Ok(())
-                });
-            }
-            // Where criu makes the container there is nothing to prepare.
-            let first = match checkpoint {
-                None => Do::Prepare {},
-                Some(_) => Do::State {},
-            };
-            let answered = client.call(first).await;
-            Ok((client, answered))
+        let client = world.launcher.spawn(&id, events_in)?;
+        {
+            let client = client.clone();
+            undo.push("the shim", async move {
+                give_up(&client).await;
+                Ok(())
+            });
+        }
+        // Where criu makes the container there is nothing to prepare.
+        let first = match checkpoint {
+            None => Do::Prepare {},
+            Some(_) => Do::State {},
         };
-        let (connected, prepared) = tokio::join!(putting_up, preparing);
-        let (client, answered) = prepared?;
+        let (connected, answered) = tokio::join!(putting_up, client.call(first));
         let attachments = connected?;
         world.options.failpoints.pass("start.connected")?;
         answered.map_err(|error| self.refused(&error))?;
@@ -145,7 +176,7 @@ impl Task {
 
         let network = match made_by_init {
             false => Network::Up(attachments),
-            true => Network::Awaited(attachments),
+            true => Network::Awaited(attachments, upstreams_for_init),
         };
         let (pid, started_at, attachments) = match (checkpoint, network) {
             (None, network) => self.run_program(&client, network).await?,
@@ -153,7 +184,7 @@ impl Task {
                 let (pid, started_at) = self.go_on_from(&client, images).await?;
                 (pid, started_at, attachments)
             }
-            (Some(_), Network::Awaited(_)) => {
+            (Some(_), Network::Awaited(..)) => {
                 return Err(Error::missing(
                     "a start from a checkpoint in a user namespace of its own",
                 ));
@@ -197,7 +228,16 @@ impl Task {
         self.world.options.failpoints.pass("start.created")?;
         let attachments = match network {
             Network::Up(attachments) => attachments,
-            Network::Awaited(attachments) => self.put_up(attachments, Some(pid), true).await?,
+            Network::Awaited(mut attachments, upstreams) => {
+                let id = self.record.id.clone();
+                blocking(&self.world, move |world| {
+                    world
+                        .plane
+                        .put_up(&id, &mut attachments, &upstreams, Some(pid))?;
+                    Ok(attachments)
+                })
+                .await?
+            }
         };
         self.connect_pending().await;
         match client.call(Do::Start {}).await {
@@ -217,71 +257,6 @@ impl Task {
             &self.record,
             &self.world.launcher.last_words(&self.record.id),
         )
-    }
-
-    /// The shim's program is loaded while addresses and ports are leased.
-    async fn launch_and_lease(&mut self, undo: &mut Undo) -> Result<(Launched, Vec<Attachment>)> {
-        let world = self.world.clone();
-        {
-            let (world, record) = (world.clone(), self.record.clone());
-            undo.push("the bundle", async move {
-                blocking(&world, move |world| {
-                    let removed = world.launcher.remove_dir(&record.id);
-                    world
-                        .volumes
-                        .release(record.volumes(), &record.id)
-                        .and(removed)
-                })
-                .await
-            });
-        }
-        let id = self.record.id.clone();
-        let launching = blocking(&world, move |world| world.launcher.launch(&id));
-        let (launched, leased) = tokio::join!(launching, self.lease(undo));
-        let leased = leased.and_then(|attachments| {
-            world.options.failpoints.pass("start.leased")?;
-            Ok(attachments)
-        });
-        match (launched, leased) {
-            (Ok(launched), Ok(attachments)) => Ok((launched, attachments)),
-            (Ok(launched), Err(error)) => {
-                launched.abandon().await;
-                Err(error)
-            }
-            (Err(error), _) => Err(error),
-        }
-    }
-
-    /// Writes what the shim reads.
-    async fn write_bundle(&self, attachments: Vec<Attachment>, joined: Joined) -> Result<()> {
-        let record = self.record.clone();
-        blocking(&self.world, move |world| {
-            prepare::bundle(world, &record, &attachments, joined)
-        })
-        .await?;
-        self.world.options.failpoints.pass("start.bundle")
-    }
-
-    /// The network namespace, of the process that has made it or a new one, and what the container is connected to. Nothing, unless `wanted`.
-    async fn put_up(
-        &self,
-        attachments: Vec<Attachment>,
-        made_by: Option<i32>,
-        wanted: bool,
-    ) -> Result<Vec<Attachment>> {
-        if !wanted {
-            return Ok(attachments);
-        }
-        let record = self.record.clone();
-        blocking(&self.world, move |world| {
-            let mut attachments = attachments;
-            let upstreams = prepare::upstreams(world, &record, &attachments)?;
-            world
-                .plane
-                .put_up(&record.id, &mut attachments, &upstreams, made_by)?;
-            Ok(attachments)
-        })
-        .await
     }
 
     /// Addresses and ports, and the phase `Starting`, in one transaction.
